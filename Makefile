@@ -1,0 +1,54 @@
+# Every target sets up what it needs. Nothing here asks for Node, Go, Docker or a running server.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+.PHONY: help setup run test check lint types imports sizes generate generated protos format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv with everything in it (uv where it is found, else venv and pip)
+	@scripts/setup.sh
+
+run: setup ## start the server and the console; with piped input answer it and exit
+	@$(BIN)/python scripts/run.py
+
+test: setup ## run the tests
+	@$(BIN)/python -m pytest
+
+check: lint types imports sizes generated protos test ## everything CI runs
+
+lint: setup ## ruff: rules and format
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+
+types: setup ## mypy, strict
+	@$(BIN)/mypy server/src clients/python/src plugins/console/src scripts tests
+
+imports: setup ## who may import whom
+	@$(BIN)/lint-imports --no-cache --config .importlinter
+
+sizes: setup ## no module over 400 lines
+	@$(BIN)/python scripts/check_sizes.py
+
+generate: setup ## generate the Python of protos/ anew
+	@$(BIN)/python scripts/generate.py
+
+generated: setup ## prove that protos/gen is what would be generated
+	@$(BIN)/python scripts/generate.py --check
+
+protos: ## buf: lint, format, compatibility (skipped without node)
+	@scripts/check_protos.sh
+
+format: setup ## format the code
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format --quiet .
+
+lock: ## renew requirements.lock from the pyproject files (needs uv)
+	uv lock --upgrade --quiet
+	uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header \
+	    --format requirements-txt > requirements.lock
+
+clean: ## remove everything that can be made again
+	rm -rf .venv .venv-generate node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,300 @@
+"""What can go wrong, in Parley's own words: a kind (a gRPC status), a stable reason, a sentence and details."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from typing import ClassVar
+
+
+class ErrorKind(Enum):
+    """The canonical status of an error, by gRPC's names; `rpc/` maps it to a code."""
+
+    INVALID_ARGUMENT = auto()
+    DEADLINE_EXCEEDED = auto()
+    NOT_FOUND = auto()
+    ALREADY_EXISTS = auto()
+    PERMISSION_DENIED = auto()
+    RESOURCE_EXHAUSTED = auto()
+    FAILED_PRECONDITION = auto()
+    ABORTED = auto()
+    OUT_OF_RANGE = auto()
+    UNIMPLEMENTED = auto()
+    INTERNAL = auto()
+    UNAVAILABLE = auto()
+    UNAUTHENTICATED = auto()
+
+
+class Reason(StrEnum):
+    """The stable code a client may branch on: `parley.v1.ErrorReason` without its prefix."""
+
+    @staticmethod
+    def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:  # noqa: ARG004
+        """Make the wire's word the member's own name."""
+        return name
+
+    INVALID_REQUEST = auto()
+    MALFORMED_MESSAGE = auto()
+    CONTEXT_INVALID = auto()
+    CLOCK_SKEW = auto()
+    METADATA_TOO_LARGE = auto()
+    MESSAGE_TIMEOUT = auto()
+    CALL_TIMEOUT = auto()
+    CREDENTIALS_INVALID = auto()
+    AUTH_UNAVAILABLE = auto()
+    USER_MISMATCH = auto()
+    SCOPE_MISSING = auto()
+    RESOURCE_NOT_FOUND = auto()
+    CURSOR_AHEAD = auto()
+    SLOW_CONSUMER = auto()
+    REQUEST_ID_REUSED = auto()
+    QUEUE_FULL = auto()
+    CONVERSATION_BUSY = auto()
+    FEATURE_NOT_AVAILABLE = auto()
+    METHOD_NOT_IMPLEMENTED = auto()
+    PAGE_TOKEN_INVALID = auto()
+    SERVER_DRAINING = auto()
+    STORAGE_UNAVAILABLE = auto()
+    INTERNAL_ERROR = auto()
+    SERVER_RESTARTED = auto()
+    MODEL_STREAM_INCOMPLETE = auto()
+    MODEL_RESPONSE_INVALID = auto()
+    MODEL_UNAVAILABLE = auto()
+    MODEL_TIMEOUT = auto()
+    MODEL_AUTHENTICATION_FAILED = auto()
+    MODEL_RATE_LIMITED = auto()
+    MODEL_REQUEST_REJECTED = auto()
+    MODEL_CONTEXT_TOO_LONG = auto()
+    STEP_LIMIT_REACHED = auto()
+    TOOL_CALL_LIMIT_REACHED = auto()
+    OUTPUT_TOKEN_LIMIT_REACHED = auto()
+    AGENT_FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field that breaks a rule; `field` is its path in the request (`run.input[0].text`)."""
+
+    field: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorStatus:
+    """An error as a value: what a failed run keeps and what a client is told. Holds no exception text."""
+
+    kind: ErrorKind
+    reason: Reason
+    message: str
+
+
+class StartError(Exception):
+    """The server cannot start. Its text is one sentence for the operator: what is wrong, where, and the remedy."""
+
+
+class ParleyError(Exception):
+    """An error that may be told to the caller as it stands.
+
+    `message` and `metadata` reach the client: never put exception text, SQL, a path or a host name there.
+    `retry_after_s` says when trying again makes sense, where it does.
+    """
+
+    kind: ClassVar[ErrorKind] = ErrorKind.INTERNAL
+    reason: ClassVar[Reason] = Reason.INTERNAL_ERROR
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[Violation] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+        self.violations = tuple(violations)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def status(self) -> ErrorStatus:
+        """The error as a value."""
+        return ErrorStatus(self.kind, self.reason, self.message)
+
+
+class InvalidRequestError(ParleyError):
+    """The request breaks a rule of the contract; `violations` names every field that does."""
+
+    kind = ErrorKind.INVALID_ARGUMENT
+    reason = Reason.INVALID_REQUEST
+
+    @classmethod
+    def of(cls, field: str, description: str) -> "InvalidRequestError":
+        """Build the error for one field."""
+        return cls.of_all([Violation(field, description)])
+
+    @classmethod
+    def of_all(cls, violations: Sequence[Violation]) -> "InvalidRequestError":
+        """Build the error for all the fields that break a rule; at least one."""
+        return cls("; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations)
+
+
+class MalformedMessageError(ParleyError):
+    """The call carries no message, a cut one, or bytes that are not the request's type."""
+
+    kind = ErrorKind.INVALID_ARGUMENT
+    reason = Reason.MALFORMED_MESSAGE
+
+
+class ContextInvalidError(ParleyError):
+    """The RequestContext in the call's metadata is doubled, unreadable or out of bounds."""
+
+    kind = ErrorKind.INVALID_ARGUMENT
+    reason = Reason.CONTEXT_INVALID
+
+
+class ClockSkewError(ParleyError):
+    """The context's timestamp is too far from the server's clock."""
+
+    kind = ErrorKind.INVALID_ARGUMENT
+    reason = Reason.CLOCK_SKEW
+
+
+class MetadataTooLargeError(ParleyError):
+    """The call's metadata is over the limit."""
+
+    kind = ErrorKind.RESOURCE_EXHAUSTED
+    reason = Reason.METADATA_TOO_LARGE
+
+
+class MessageTimeoutError(ParleyError):
+    """The request's message did not arrive in time."""
+
+    kind = ErrorKind.DEADLINE_EXCEEDED
+    reason = Reason.MESSAGE_TIMEOUT
+
+
+class CallTimeoutError(ParleyError):
+    """The call was not answered in the time that a caller without a deadline of his own gets."""
+
+    kind = ErrorKind.DEADLINE_EXCEEDED
+    reason = Reason.CALL_TIMEOUT
+
+
+class CredentialsInvalidError(ParleyError):
+    """The credential is missing or bad; one text for all causes."""
+
+    kind = ErrorKind.UNAUTHENTICATED
+    reason = Reason.CREDENTIALS_INVALID
+
+    def __init__(self) -> None:
+        super().__init__("missing or invalid credentials")
+
+
+class AuthUnavailableError(ParleyError):
+    """The provider could not decide; nobody is let in meanwhile."""
+
+    kind = ErrorKind.UNAVAILABLE
+    reason = Reason.AUTH_UNAVAILABLE
+
+
+class UserMismatchError(ParleyError):
+    """The context claims a user whom the credential may not speak for."""
+
+    kind = ErrorKind.PERMISSION_DENIED
+    reason = Reason.USER_MISMATCH
+
+
+class ScopeMissingError(ParleyError):
+    """The credential lacks the scope the method asks for."""
+
+    kind = ErrorKind.PERMISSION_DENIED
+    reason = Reason.SCOPE_MISSING
+
+
+class NotFoundError(ParleyError):
+    """No such object for this user; the same words whether it is absent or somebody else's."""
+
+    kind = ErrorKind.NOT_FOUND
+    reason = Reason.RESOURCE_NOT_FOUND
+
+    def __init__(self, resource_type: str) -> None:
+        super().__init__(f"{resource_type} not found", metadata={"resource_type": resource_type})
+
+
+class CursorAheadError(ParleyError):
+    """`after_seq` lies beyond the end of the run's log."""
+
+    kind = ErrorKind.OUT_OF_RANGE
+    reason = Reason.CURSOR_AHEAD
+
+
+class SlowConsumerError(ParleyError):
+    """The client did not take a message for so long that the call was ended; re-attach with `after_seq`."""
+
+    kind = ErrorKind.ABORTED
+    reason = Reason.SLOW_CONSUMER
+
+
+class RequestIdReusedError(ParleyError):
+    """The request id was used before for another request."""
+
+    kind = ErrorKind.ALREADY_EXISTS
+    reason = Reason.REQUEST_ID_REUSED
+
+
+class QueueFullError(ParleyError):
+    """The conversation already has its maximum of waiting runs."""
+
+    kind = ErrorKind.RESOURCE_EXHAUSTED
+    reason = Reason.QUEUE_FULL
+
+
+class ConversationBusyError(ParleyError):
+    """The conversation has a run under way and the policy is REJECT."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    reason = Reason.CONVERSATION_BUSY
+
+
+class FeatureNotAvailableError(ParleyError):
+    """The request asks for an option this server does not have."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    reason = Reason.FEATURE_NOT_AVAILABLE
+
+
+class MethodNotImplementedError(ParleyError):
+    """The method is in the contract and not in this server."""
+
+    kind = ErrorKind.UNIMPLEMENTED
+    reason = Reason.METHOD_NOT_IMPLEMENTED
+
+
+class PageTokenInvalidError(ParleyError):
+    """The page token is not one this server made for this caller and this list."""
+
+    kind = ErrorKind.INVALID_ARGUMENT
+    reason = Reason.PAGE_TOKEN_INVALID
+
+    def __init__(self) -> None:
+        super().__init__("page_token is not valid for this caller and this list")
+
+
+class ServerDrainingError(ParleyError):
+    """The server is stopping; nothing is lost, try again."""
+
+    kind = ErrorKind.UNAVAILABLE
+    reason = Reason.SERVER_DRAINING
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping; try again", retry_after_s=1.0)
+
+
+class StorageUnavailableError(ParleyError):
+    """The store could not take the write or answer the read; what was asked for did not happen."""
+
+    kind = ErrorKind.UNAVAILABLE
+    reason = Reason.STORAGE_UNAVAILABLE
+
+    def __init__(self) -> None:
+        super().__init__("the store is not available", retry_after_s=1.0)

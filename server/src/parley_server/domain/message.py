@@ -1,0 +1,53 @@
+"""Messages: the finished items of a conversation, in order, as the model and the user see them again."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from parley_server.domain.content import ContentPart
+from parley_server.domain.tool import ToolCallStatus, ToolEffect
+
+
+@dataclass(frozen=True, slots=True)
+class UserItem:
+    """What the user said."""
+
+    parts: tuple[ContentPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantItem:
+    """What the model said; `refusal` where it declined."""
+
+    text: str
+    refusal: str = ""
+    output_json: str = ""
+    reasoning_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallItem:
+    """A tool call together with what it came to."""
+
+    call_id: str
+    name: str
+    arguments_json: str
+    effect: ToolEffect
+    status: ToolCallStatus
+    result_json: str
+    truncated: bool = False
+    result_id: str = ""
+
+
+Item = UserItem | AssistantItem | ToolCallItem
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One item of a conversation. `incomplete` marks text that was cut."""
+
+    message_id: str
+    conversation_id: str
+    run_id: str
+    create_time: datetime
+    item: Item
+    incomplete: bool = False

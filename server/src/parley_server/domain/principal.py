@@ -1,0 +1,60 @@
+"""Who calls: the identity a credential proves, and what it may do."""
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+USER_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}\Z"
+ACT_AS_PATTERN = r"^(\*|[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}\*?)\Z"
+
+UserId = Annotated[str, StringConstraints(pattern=USER_ID_PATTERN)]
+ActAsPattern = Annotated[str, StringConstraints(pattern=ACT_AS_PATTERN)]
+
+ADMIN_SCOPE = "admin"
+USER_SCOPES = frozenset(
+    {"agents:read", "runs:read", "runs:write", "conversations:read", "conversations:write"}
+)
+ALL_SCOPES = USER_SCOPES | {ADMIN_SCOPE}
+
+_user_id = re.compile(USER_ID_PATTERN)
+
+
+def is_user_id(value: str) -> bool:
+    """Tell whether `value` is a well-formed user id."""
+    return _user_id.match(value) is not None
+
+
+class PrincipalKind(StrEnum):
+    """A user speaks for himself; a service may speak for the users its patterns name."""
+
+    USER = "user"
+    SERVICE = "service"
+
+
+class Principal(BaseModel):
+    """The verified caller. Made by an AuthProvider and by nobody else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
+
+    kind: PrincipalKind
+    subject: UserId
+    scopes: frozenset[str] = frozenset()
+    act_as: tuple[ActAsPattern, ...] = ()
+    method: str
+    credential_id: str = ""
+
+    def may_act_as(self, user_id: str) -> bool:
+        """Tell whether this caller may speak for `user_id`: himself, or inside a service's patterns."""
+        if user_id == self.subject:
+            return True
+        return self.kind is PrincipalKind.SERVICE and any(
+            _covers(pattern, user_id) for pattern in self.act_as
+        )
+
+
+def _covers(pattern: str, user_id: str) -> bool:
+    if pattern.endswith("*"):
+        return user_id.startswith(pattern[:-1])
+    return user_id == pattern

@@ -1,0 +1,167 @@
+"""The events of a run, as the engine appends them to the run log.
+
+An event has no seq of its own before the log's writer gives it one; `EventCodec` turns a numbered event into
+the bytes that are both stored and sent.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from parley_server.domain.run import RunEnd
+from parley_server.domain.tool import ToolCallStatus, ToolEffect
+from parley_server.domain.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RunAccepted:
+    """The run is durable. Always seq 1; `queue_position` counts the runs before it in its conversation."""
+
+    agent_id: str
+    input_message_id: str
+    queue_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The first attempt begins."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text of an item. Deltas of one item may be merged before they get a seq."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of the model's reasoning in an item."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningCompleted:
+    """The reasoning of an item is whole."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageCompleted:
+    """An item of text is over; its deltas concatenate to `text`. `incomplete` when it was cut."""
+
+    text: str
+    incomplete: bool = False
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    """The model made a call; told for every call, also one that is never dispatched."""
+
+    call_id: str
+    name: str
+    arguments_json: str
+    effect: ToolEffect
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallFinished:
+    """What a call came to; exactly one per started call."""
+
+    call_id: str
+    name: str
+    status: ToolCallStatus
+    result_json: str
+    truncated: bool = False
+    error_code: str = ""
+    error_message: str = ""
+    original_call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageUpdated:
+    """What the run has consumed so far."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something the user should know that does not end the run."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The end: exactly one, last."""
+
+    end: RunEnd
+    usage: Usage
+    output_item_id: str = ""
+
+
+EventBody = (
+    RunAccepted
+    | RunStarted
+    | TextDelta
+    | ReasoningDelta
+    | ReasoningCompleted
+    | MessageCompleted
+    | ToolCallStarted
+    | ToolCallFinished
+    | UsageUpdated
+    | Warned
+    | RunFinished
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """An event with its place in the run's log: seq 1, 2, 3 without gaps."""
+
+    run_id: str
+    conversation_id: str
+    seq: int
+    emit_time: datetime
+    attempt: int
+    item_id: str
+    body: EventBody
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """A durable event: its seq and the codec's bytes."""
+
+    seq: int
+    payload: bytes
+
+
+class EventCodec(Protocol):
+    """Turns events into the bytes of the contract and back; handed in by the composition root."""
+
+    def encode(self, event: RunEvent) -> bytes:
+        """Serialize; the bytes are stored and sent as they are."""
+        ...
+
+    def decode(self, payload: bytes) -> RunEvent:
+        """Read `encode`'s bytes; a body this version does not know becomes a `Warned`."""
+        ...
+
+
+class EventSink(Protocol):
+    """Where an agent and its tools put what happens in a run."""
+
+    async def emit(self, body: EventBody, item_id: str = "") -> None:
+        """Append one event to the run's log; waits only when the store is far behind."""
+        ...
+
+    async def flush(self) -> None:
+        """Return when every event emitted so far is durable."""
+        ...

@@ -1,0 +1,64 @@
+"""Tools as data: what one is called, takes and does to the world; and what became of a call."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ToolEffect(StrEnum):
+    """What a call does to the world, and so what may be done with it after a crash.
+
+    READ changes nothing and may be repeated; IDEMPOTENT may be repeated with its key; WRITE never.
+    """
+
+    READ = "read"
+    IDEMPOTENT = "idempotent"
+    WRITE = "write"
+
+
+class ToolCallStatus(StrEnum):
+    """How a call ended, by the contract's names."""
+
+    OK = "ok"
+    ERROR = "error"
+    INVALID_ARGUMENTS = "invalid_arguments"
+    UNKNOWN_TOOL = "unknown_tool"
+    DENIED = "denied"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    DUPLICATE = "duplicate"
+    TOO_MANY_CALLS = "too_many_calls"
+    UNKNOWN_OUTCOME = "unknown_outcome"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as the model sees it. `input_schema_json` is a JSON Schema of an object."""
+
+    name: str
+    description: str
+    input_schema_json: str
+    effect: ToolEffect
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the model made. `arguments_json` is an object, or whatever the model wrote in its place."""
+
+    call_id: str
+    name: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a call came to. `result_json` is what the model is told, of an error too."""
+
+    call_id: str
+    name: str
+    status: ToolCallStatus
+    result_json: str
+    truncated: bool = False
+    error_code: str = ""
+    error_message: str = ""
+    original_call_id: str = ""

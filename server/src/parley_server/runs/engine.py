@@ -1,0 +1,185 @@
+"""The run engine: accepts runs, performs each in a task of its own, and sees every one of them to an end.
+
+A run belongs to the server, not to the call that started it: callers only watch its log.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import structlog
+
+from parley_server.agents.registry import AgentRegistry
+from parley_server.domain.context import RequestContext
+from parley_server.domain.errors import (
+    ErrorKind,
+    ErrorStatus,
+    InvalidRequestError,
+    ParleyError,
+    Reason,
+    ServerDrainingError,
+)
+from parley_server.domain.run import Run, RunEnd, RunSpec, RunState
+from parley_server.runs.execution import CANCELLED, EXPIRED, Execution, RunJob, conclude, failed
+from parley_server.runs.transcript import RunTranscript
+from parley_server.storage.repositories import Idempotency, Store
+from parley_server.storage.run_log import OwnershipLostError
+from parley_server.storage.worker_store import InterruptedRun, WorkerStore
+
+T = TypeVar("T")
+
+_RESTARTED = ErrorStatus(
+    ErrorKind.UNAVAILABLE, Reason.SERVER_RESTARTED, "the server was restarted while the run was under way"
+)
+
+_log = structlog.get_logger(__name__)
+
+
+class RunEngine:
+    """One per process. Call `recover` before the first `start`, `park` before the store is closed."""
+
+    def __init__(self, store: Store, worker_store: WorkerStore, agents: AgentRegistry) -> None:
+        self._store = store
+        self._worker_store = worker_store
+        self._agents = agents
+        self._executions: dict[str, Execution] = {}
+        self._waiting: dict[str, tuple[RunJob, asyncio.TimerHandle]] = {}
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._draining = False
+
+    async def start(self, context: RequestContext, spec: RunSpec, idempotency: Idempotency | None) -> Run:
+        """Accept a run and set it to work, or to wait for its conversation; durable when this returns.
+
+        Raises:
+            NotFoundError: no such agent, or no such conversation for this user.
+            InvalidRequestError: a tool is named that the agent does not have.
+            ConversationBusyError, QueueFullError, RequestIdReusedError: as `RunRepository.accept` says.
+            ServerDrainingError: the server is stopping.
+        """
+        if self._draining:
+            raise ServerDrainingError
+        agent = self._agents.get(spec.agent_id)
+        unknown = set(spec.allowed_tools) - set(agent.description.tool_names)
+        if unknown:
+            raise InvalidRequestError.of("run.allowed_tools", "names a tool the agent does not have")
+        # A caller who goes away must not leave a run accepted and never started.
+        spec = replace(spec, agent_id=agent.description.agent_id)
+        return await asyncio.shield(self._spawn(self._accept(context, spec, idempotency)))
+
+    async def cancel(self, context: RequestContext, run_id: str, reason: str) -> Run:
+        """Ask for a run's end; durable when this returns, and no error when it has ended or is asked again.
+
+        Raises:
+            NotFoundError: no such run for this user.
+        """
+        runs = self._store.for_user(context).runs
+        run = await runs.get(run_id)
+        if run.state.is_terminal:
+            return run
+        _log.info("run_cancel_requested", run_id=run_id, has_reason=bool(reason))
+        if (execution := self._executions.get(run_id)) is not None:
+            await asyncio.shield(self._spawn(execution.cancel()))
+        elif self._stop_waiting(run_id) is not None:
+            await asyncio.shield(self._spawn(self._end_waiting(run_id, CANCELLED)))
+        return await runs.get(run_id)
+
+    async def recover(self) -> None:
+        """Take over what the former process left: end the runs that were under way, go on with those that wait."""
+        interrupted, unstarted = await self._worker_store.take_over()
+        for stored in unstarted:
+            job = RunJob(stored.run, stored.context, stored.spec)
+            if stored.is_active:
+                self._launch(job)
+            else:
+                self._wait(job)
+        for left in interrupted:
+            self._launch_next(await self._end_interrupted(left))
+        if interrupted or unstarted:
+            _log.info("runs_recovered", ended=len(interrupted), resumed=len(unstarted))
+
+    async def park(self) -> None:
+        """Take no more runs and stop the work; what has no end stays unfinished in the store."""
+        self._draining = True
+        for _, timer in self._waiting.values():
+            timer.cancel()
+        for execution in tuple(self._executions.values()):
+            execution.park()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _accept(self, context: RequestContext, spec: RunSpec, idempotency: Idempotency | None) -> Run:
+        acceptance = await self._store.for_user(context).runs.accept(spec, idempotency)
+        job = RunJob(acceptance.run, context, spec)
+        if acceptance.starts_now:
+            self._launch(job)
+        elif acceptance.created:
+            self._wait(job)
+        return acceptance.run
+
+    def _launch(self, job: RunJob) -> None:
+        if self._draining:
+            return
+        run_id = job.run.run_id
+        appender = self._worker_store.appender(run_id)
+        execution = Execution(job, self._agents, appender, self._store.for_user(job.context))
+        self._executions[run_id] = execution
+        execution.performed_by(self._spawn(self._perform(run_id, execution)))
+
+    async def _perform(self, run_id: str, execution: Execution) -> None:
+        try:
+            next_run_id = await execution.perform()
+        except OwnershipLostError:
+            _log.warning("run_ownership_lost", run_id=run_id)
+            return
+        finally:
+            del self._executions[run_id]
+        self._launch_next(next_run_id)
+
+    def _launch_next(self, run_id: str) -> None:
+        if (job := self._stop_waiting(run_id)) is not None:
+            self._launch(job)
+
+    def _wait(self, job: RunJob) -> None:
+        """Let a run wait for its conversation, and for its deadline if that comes first."""
+        delay_s = (job.run.deadline_time - datetime.now(UTC)).total_seconds()
+        timer = asyncio.get_running_loop().call_later(delay_s, self._expire, job.run.run_id)
+        self._waiting[job.run.run_id] = (job, timer)
+
+    def _stop_waiting(self, run_id: str) -> RunJob | None:
+        """Claim a waiting run for whoever asks first: its turn, its deadline or a cancel."""
+        job, timer = self._waiting.pop(run_id, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return job
+
+    def _expire(self, run_id: str) -> None:
+        if self._stop_waiting(run_id) is not None:
+            task = self._spawn(self._end_waiting(run_id, EXPIRED))
+            del task  # held by `_tasks`
+
+    async def _end_waiting(self, run_id: str, end: RunEnd) -> None:
+        self._launch_next(await conclude(self._worker_store.appender(run_id), RunTranscript(), end))
+
+    async def _end_interrupted(self, left: InterruptedRun) -> str:
+        transcript = RunTranscript()
+        for event in left.events:
+            transcript.observe(event.body, event.item_id)
+        run = left.stored.run
+        end = CANCELLED if run.state is RunState.CANCELLING else failed(_RESTARTED)
+        return await conclude(self._worker_store.appender(run.run_id), transcript, end)
+
+    def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Start work that outlives the call; it begins with no ambient context of the caller."""
+        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: "asyncio.Task[object]") -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ParleyError):
+            _log.error("run_task_failed", exc_info=error)

@@ -1,0 +1,175 @@
+"""The doors to stored data that serve callers. Every one is opened for a user: there is no unscoped method."""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+from parley_server.domain.api_key import ApiKey
+from parley_server.domain.context import RequestContext
+from parley_server.domain.conversation import Conversation
+from parley_server.domain.message import Message
+from parley_server.domain.run import Run, RunSpec, RunState
+from parley_server.domain.run_event import StoredEvent
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list, newest first unless the method says otherwise; `next_token` is empty at the end."""
+
+    items: tuple[T, ...]
+    next_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which page: at most `size` items after the place `token` names (empty: the first page)."""
+
+    size: int
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs of the user; empty fields do not filter."""
+
+    conversation_id: str = ""
+    states: tuple[RunState, ...] = ()
+    agent_id: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """What makes a repeated create the same create: the caller's request id and a digest of the decoded request."""
+
+    request_id: str
+    family: str
+    fingerprint: bytes
+
+
+class ConversationRepository(Protocol):
+    """The user's conversations."""
+
+    async def create(
+        self, title: str, metadata: Mapping[str, str], idempotency: Idempotency | None = None
+    ) -> Conversation:
+        """Store a new conversation; the same idempotency record answers with the first one, as it is now.
+
+        Raises:
+            RequestIdReusedError: the request id was used for another request.
+        """
+        ...
+
+    async def get(self, conversation_id: str) -> Conversation:
+        """Return one. Raises NotFoundError."""
+        ...
+
+    async def list(self, page: PageRequest) -> Page[Conversation]:
+        """List, latest created first. Raises PageTokenInvalidError."""
+        ...
+
+    async def messages(self, conversation_id: str, page: PageRequest) -> Page[Message]:
+        """List a conversation's messages, oldest first. Raises NotFoundError, PageTokenInvalidError."""
+        ...
+
+    async def history(self, conversation_id: str, run_id: str) -> tuple[Message, ...]:
+        """Return what a run goes on from: the messages of the runs before it, then its own input."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What accepting a run came to.
+
+    `created` is False when an equal request had been accepted before; `starts_now` tells a new run that has its
+    conversation to itself from one that waits.
+    """
+
+    run: Run
+    created: bool
+    starts_now: bool
+
+
+class RunRepository(Protocol):
+    """The user's runs and their logs."""
+
+    async def accept(self, spec: RunSpec, idempotency: Idempotency | None) -> Acceptance:
+        """Accept a run in one transaction: the run, its input message, `run_accepted`, the request id.
+
+        An empty `spec.conversation_id` makes a new conversation. The run belongs to this process from here on.
+
+        Raises:
+            NotFoundError: no such conversation for this user.
+            ConversationBusyError: it has a run under way and the policy is REJECT.
+            QueueFullError: four runs wait already.
+            RequestIdReusedError: the request id was used for another request.
+        """
+        ...
+
+    async def get(self, run_id: str) -> Run:
+        """Return one. Raises NotFoundError."""
+        ...
+
+    async def list(self, run_filter: RunFilter, page: PageRequest) -> Page[Run]:
+        """List, latest created first, without `output_text`. Raises PageTokenInvalidError.
+
+        A filter that names somebody else's conversation raises NotFoundError, like an absent one.
+        """
+        ...
+
+    def watch(self, run_id: str, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...]]:
+        """Follow the log: every durable event with a seq above `after_seq`, in order, to the end of the run.
+
+        Yields what has become durable since the last batch, and an empty batch after 15 s of quiet.
+
+        Raises:
+            NotFoundError: no such run for this user.
+            CursorAheadError: `after_seq` lies beyond the end of the log.
+        """
+        ...
+
+
+class ApiKeyRepository(Protocol):
+    """All API keys; for administrators only, which the access policy sees to."""
+
+    async def create(self, key: ApiKey, secret_hash: bytes) -> None:
+        """Store a new key with the keyed hash of its secret."""
+        ...
+
+    async def list(self, page: PageRequest) -> Page[ApiKey]:
+        """List, latest created first."""
+        ...
+
+    async def revoke(self, key_id: str, now: datetime) -> ApiKey:
+        """Mark a key revoked; again is no error. Raises NotFoundError."""
+        ...
+
+
+class UserStore(Protocol):
+    """Everything one user has."""
+
+    @property
+    def conversations(self) -> ConversationRepository:
+        """The user's conversations."""
+        ...
+
+    @property
+    def runs(self) -> RunRepository:
+        """The user's runs."""
+        ...
+
+
+class Store(Protocol):
+    """The one way to data for anything that serves a caller."""
+
+    def for_user(self, context: RequestContext) -> UserStore:
+        """Open the store for the effective user of a checked context."""
+        ...
+
+    @property
+    def api_keys(self) -> ApiKeyRepository:
+        """The keys of this server."""
+        ...

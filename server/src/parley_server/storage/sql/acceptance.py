@@ -1,0 +1,179 @@
+"""Accepting a run: one transaction that makes it durable with everything it starts from."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from parley_server.domain.content import text_of
+from parley_server.domain.context import RequestContext
+from parley_server.domain.errors import ConversationBusyError, NotFoundError, QueueFullError
+from parley_server.domain.identifiers import new_id
+from parley_server.domain.message import UserItem
+from parley_server.domain.run import MAX_QUEUED_RUNS, ConcurrencyPolicy, Run, RunSpec, RunState
+from parley_server.domain.run_event import EventCodec, RunAccepted, RunEvent, StoredEvent
+from parley_server.domain.usage import Usage
+from parley_server.storage.repositories import Idempotency
+from parley_server.storage.sql import frames, request_ids
+from parley_server.storage.sql.conversations import insert_conversation
+from parley_server.storage.sql.database import to_micros
+from parley_server.storage.sql.rows import ITEM, PAIRS, SPEC, USAGE, dump
+from parley_server.storage.sql.run_log import last_journal_id
+from parley_server.storage.sql.tables import conversations, messages, run_journal, run_labels, runs
+
+# StartRun and RunAgent are one family: a request id means the same run in both.
+REQUEST_FAMILY = "runs.start"
+FIRST_TOKEN = 1
+_MAX_TITLE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the transaction came to: a run of an equal earlier request, or a new one with its first event."""
+
+    run_id: str
+    run: Run | None = None
+    event: StoredEvent | None = None
+    journal_id: int = 0
+    starts_now: bool = False
+
+
+class RunAcceptance:
+    """The transaction, as a callable for the writer."""
+
+    def __init__(
+        self,
+        context: RequestContext,
+        spec: RunSpec,
+        idempotency: Idempotency | None,
+        *,
+        codec: EventCodec,
+        now: datetime,
+    ) -> None:
+        self._context = context
+        self._spec = spec
+        self._idempotency = idempotency
+        self._codec = codec
+        self._now = now
+        self._micros = to_micros(now)
+        self._run_id = new_id("run")
+        self._message_id = new_id("msg")
+
+    def __call__(self, connection: Connection) -> Accepted:
+        """Do it. Raises as `RunRepository.accept` says."""
+        existing = request_ids.find(connection, self._context, self._idempotency)
+        if existing is not None:
+            return Accepted(existing)
+        conversation_id, active_run_id = self._conversation(connection)
+        waiting = self._check_queue(connection, conversation_id) if active_run_id else 0
+        run = self._insert_run(connection, conversation_id)
+        if not active_run_id:
+            self._make_active(connection, conversation_id)
+        event = self._insert_event(connection, run, queue_position=waiting + 1 if active_run_id else 0)
+        request_ids.remember(connection, self._context, self._idempotency, run.run_id, self._micros)
+        return Accepted(run.run_id, run, event, last_journal_id(connection), starts_now=not active_run_id)
+
+    def _conversation(self, connection: Connection) -> tuple[str, str]:
+        """Return the conversation's id and its active run, making a new one where the spec names none."""
+        if not self._spec.conversation_id:
+            conversation_id = new_id("conv")
+            title = " ".join(text_of(self._spec.input).split())[:_MAX_TITLE]
+            insert_conversation(connection, self._context.user_id, conversation_id, title, self._micros, {})
+            return conversation_id, ""
+        row = connection.execute(
+            select(conversations.c.active_run_id).where(
+                conversations.c.user_id == self._context.user_id,
+                conversations.c.conversation_id == self._spec.conversation_id,
+            )
+        ).first()
+        if row is None:
+            raise NotFoundError("conversation")
+        return self._spec.conversation_id, row.active_run_id or ""
+
+    def _check_queue(self, connection: Connection, conversation_id: str) -> int:
+        """Return how many runs wait behind the active one. Raises when this one may not join them."""
+        if self._spec.concurrency_policy is ConcurrencyPolicy.REJECT:
+            raise ConversationBusyError("the conversation has a run under way")
+        queued = select(func.count()).where(
+            runs.c.conversation_id == conversation_id,
+            runs.c.state == RunState.QUEUED,
+            runs.c.run_id
+            != select(conversations.c.active_run_id)
+            .where(conversations.c.conversation_id == conversation_id)
+            .scalar_subquery(),
+        )
+        waiting: int = connection.execute(queued).scalar_one()
+        if waiting >= MAX_QUEUED_RUNS:
+            raise QueueFullError(f"{MAX_QUEUED_RUNS} runs wait in this conversation already")
+        return waiting
+
+    def _insert_run(self, connection: Connection, conversation_id: str) -> Run:
+        last = select(func.max(runs.c.position)).where(runs.c.conversation_id == conversation_id)
+        position: int = (connection.execute(last).scalar() or 0) + 1
+        deadline = self._now + self._spec.limits.deadline
+        connection.execute(
+            insert(runs).values(
+                run_id=self._run_id,
+                user_id=self._context.user_id,
+                conversation_id=conversation_id,
+                position=position,
+                agent_id=self._spec.agent_id,
+                state=RunState.QUEUED,
+                attempt=1,
+                fencing_token=FIRST_TOKEN,
+                context_json=self._context.to_json(),
+                spec_json=dump(SPEC, self._spec),
+                create_time=self._micros,
+                deadline_time=to_micros(deadline),
+                last_seq=1,
+                usage_json=dump(USAGE, Usage()),
+                output_text="",
+                labels_json=dump(PAIRS, dict(self._spec.labels)),
+            )
+        )
+        if self._spec.labels:
+            rows = [{"run_id": self._run_id, "key": key, "value": value} for key, value in self._spec.labels.items()]
+            connection.execute(insert(run_labels), rows)
+        self._insert_input(connection, conversation_id, position)
+        return Run(
+            run_id=self._run_id,
+            conversation_id=conversation_id,
+            agent_id=self._spec.agent_id,
+            state=RunState.QUEUED,
+            attempt=1,
+            create_time=self._now,
+            deadline_time=deadline,
+            last_seq=1,
+            labels=self._spec.labels,
+        )
+
+    def _insert_input(self, connection: Connection, conversation_id: str, position: int) -> None:
+        connection.execute(
+            insert(messages).values(
+                message_id=self._message_id,
+                user_id=self._context.user_id,
+                conversation_id=conversation_id,
+                run_id=self._run_id,
+                run_position=position,
+                ordinal=0,
+                create_time=self._micros,
+                incomplete=False,
+                item_json=dump(ITEM, UserItem(self._spec.input)),
+            )
+        )
+
+    def _make_active(self, connection: Connection, conversation_id: str) -> None:
+        connection.execute(
+            update(conversations)
+            .where(conversations.c.conversation_id == conversation_id)
+            .values(active_run_id=self._run_id, update_time=self._micros)
+        )
+
+    def _insert_event(self, connection: Connection, run: Run, *, queue_position: int) -> StoredEvent:
+        body = RunAccepted(run.agent_id, self._message_id, queue_position)
+        event = RunEvent(run.run_id, run.conversation_id, 1, self._now, 1, "", body)
+        stored = StoredEvent(1, self._codec.encode(event))
+        connection.execute(
+            insert(run_journal).values(run_id=run.run_id, first_seq=1, frames=frames.pack([stored.payload]))
+        )
+        return stored

@@ -1,0 +1,143 @@
+"""The user's conversations and their messages, on any engine."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, bindparam, insert, select, tuple_
+
+from parley_server.domain.context import RequestContext
+from parley_server.domain.conversation import Conversation
+from parley_server.domain.errors import NotFoundError
+from parley_server.domain.identifiers import new_id
+from parley_server.domain.message import Message
+from parley_server.storage.repositories import Idempotency, Page, PageRequest
+from parley_server.storage.sql import request_ids
+from parley_server.storage.sql.database import Database, Row, to_micros
+from parley_server.storage.sql.paging import PageTokens
+from parley_server.storage.sql.rows import PAIRS, conversation_of, dump, message_of, number, string
+from parley_server.storage.sql.tables import conversations, messages, runs
+from parley_server.storage.sql.writer import Writer
+
+REQUEST_FAMILY = "conversations.create"
+MAX_PAGE_BYTES = 2 * 1024 * 1024
+
+_GET = select(conversations).where(
+    conversations.c.user_id == bindparam("user_id"), conversations.c.conversation_id == bindparam("conversation_id")
+)
+_OF_CONVERSATION = (
+    messages.c.user_id == bindparam("user_id"),
+    messages.c.conversation_id == bindparam("conversation_id"),
+)
+_PLACE = (messages.c.run_position, messages.c.ordinal)
+_MESSAGES = (
+    select(messages)
+    .where(*_OF_CONVERSATION, tuple_(*_PLACE) > tuple_(bindparam("position"), bindparam("ordinal")))
+    .order_by(*_PLACE)
+    .limit(bindparam("limit"))
+)
+_HISTORY = (
+    select(messages)
+    .where(
+        *_OF_CONVERSATION,
+        messages.c.run_position
+        <= select(runs.c.position).where(runs.c.run_id == bindparam("run_id")).scalar_subquery(),
+    )
+    .order_by(*_PLACE)
+)
+_FIRST_PLACE = "0:-1"
+
+
+class SqlConversationRepository:
+    """Implements `ConversationRepository` for one user."""
+
+    def __init__(self, context: RequestContext, database: Database, writer: Writer, tokens: PageTokens) -> None:
+        self._context = context
+        self._database = database
+        self._writer = writer
+        self._tokens = tokens
+
+    async def create(
+        self, title: str, metadata: Mapping[str, str], idempotency: Idempotency | None = None
+    ) -> Conversation:
+        """Store a new conversation; see `ConversationRepository.create`."""
+        conversation_id, now = new_id("conv"), to_micros(datetime.now(UTC))
+
+        def tx(connection: Connection) -> str:
+            existing = request_ids.find(connection, self._context, idempotency)
+            if existing is None:
+                insert_conversation(connection, self._context.user_id, conversation_id, title, now, metadata)
+                request_ids.remember(connection, self._context, idempotency, conversation_id, now)
+            return existing or conversation_id
+
+        return await self.get(await self._writer.run(tx))
+
+    async def get(self, conversation_id: str) -> Conversation:
+        """Return one; see `ConversationRepository.get`."""
+        rows = await self._database.fetch(_GET, self._key(conversation_id))
+        if not rows:
+            raise NotFoundError("conversation")
+        return conversation_of(rows[0])
+
+    async def list(self, page: PageRequest) -> Page[Conversation]:
+        """List, latest created first; see `ConversationRepository.list`."""
+        listing = ("conversations", self._context.user_id)
+        before = self._tokens.read(listing, page.token)
+        statement = select(conversations).where(conversations.c.user_id == self._context.user_id)
+        if before:
+            statement = statement.where(conversations.c.conversation_id < before)
+        statement = statement.order_by(conversations.c.conversation_id.desc()).limit(page.size + 1)
+        found = [conversation_of(row) for row in await self._database.fetch(statement)]
+        items = tuple(found[: page.size])
+        more = len(found) > page.size
+        return Page(items, self._tokens.issue(listing, items[-1].conversation_id) if more else "")
+
+    async def messages(self, conversation_id: str, page: PageRequest) -> Page[Message]:
+        """List messages, oldest first; see `ConversationRepository.messages`."""
+        await self.get(conversation_id)
+        listing = ("messages", self._context.user_id, conversation_id)
+        position, ordinal = (self._tokens.read(listing, page.token) or _FIRST_PLACE).split(":")
+        rows = await self._database.fetch(
+            _MESSAGES,
+            self._key(conversation_id) | {"position": int(position), "ordinal": int(ordinal), "limit": page.size + 1},
+        )
+        taken = _fitting(rows[: page.size])
+        items = tuple(message_of(row) for row in rows[:taken])
+        if taken == len(rows):
+            return Page(items, "")
+        place = f"{number(rows[taken - 1], 'run_position')}:{number(rows[taken - 1], 'ordinal')}"
+        return Page(items, self._tokens.issue(listing, place))
+
+    async def history(self, conversation_id: str, run_id: str) -> tuple[Message, ...]:
+        """Return what a run goes on from; see `ConversationRepository.history`."""
+        rows = await self._database.fetch(_HISTORY, self._key(conversation_id) | {"run_id": run_id})
+        return tuple(message_of(row) for row in rows)
+
+    def _key(self, conversation_id: str) -> dict[str, object]:
+        return {"user_id": self._context.user_id, "conversation_id": conversation_id}
+
+
+def _fitting(rows: Sequence[Row]) -> int:
+    """Count the rows that fit a page's bytes; the first always does."""
+    size = 0
+    for count, row in enumerate(rows):
+        size += len(string(row, "item_json").encode())
+        if count and size > MAX_PAGE_BYTES:
+            return count
+    return len(rows)
+
+
+def insert_conversation(
+    connection: Connection, user_id: str, conversation_id: str, title: str, now: int, metadata: Mapping[str, str]
+) -> None:
+    """Add a row, inside the caller's transaction."""
+    connection.execute(
+        insert(conversations).values(
+            conversation_id=conversation_id,
+            user_id=user_id,
+            title=title,
+            metadata_json=dump(PAIRS, dict(metadata)),
+            create_time=now,
+            update_time=now,
+            revision=1,
+        )
+    )

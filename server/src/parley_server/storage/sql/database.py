@@ -1,0 +1,44 @@
+"""A database as the rest of `storage/sql` sees it: write transactions as one synchronous call, reads as statements."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, TypeVar
+
+from sqlalchemy import ClauseElement, Connection
+
+T = TypeVar("T")
+
+Row = Mapping[str, object]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_micros(moment: datetime) -> int:
+    """Turn an aware datetime into the tables' integer microseconds since 1970, exactly."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Turn the tables' integer microseconds into an aware datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+class Database(Protocol):
+    """One engine's way to run transactions and reads."""
+
+    async def transaction(self, tx: Callable[[Connection], T]) -> T:
+        """Run `tx` in one durable write transaction of its own and return what it returns.
+
+        Raises:
+            StorageUnavailableError: the engine could not do it; nothing of it is stored.
+        """
+        ...
+
+    async def fetch(self, statement: ClauseElement, parameters: Mapping[str, object] | None = None) -> Sequence[Row]:
+        """Run one read on a snapshot of what is committed.
+
+        Raises:
+            StorageUnavailableError: the engine could not answer.
+        """
+        ...

@@ -1,0 +1,123 @@
+"""Between rows and domain values: the only place that knows how a value is written in a column."""
+
+from datetime import datetime
+from typing import TypeVar, cast
+
+from pydantic import TypeAdapter
+
+from parley_server.domain.api_key import ApiKey
+from parley_server.domain.context import RequestContext
+from parley_server.domain.conversation import Conversation
+from parley_server.domain.message import Item, Message
+from parley_server.domain.principal import PrincipalKind
+from parley_server.domain.run import Run, RunEnd, RunSpec, RunState
+from parley_server.domain.usage import Usage
+from parley_server.storage.sql.database import Row, from_micros
+from parley_server.storage.worker_store import StoredRun
+
+T = TypeVar("T")
+
+ITEM: TypeAdapter[Item] = TypeAdapter(Item)
+SPEC: TypeAdapter[RunSpec] = TypeAdapter(RunSpec)
+USAGE: TypeAdapter[Usage] = TypeAdapter(Usage)
+END: TypeAdapter[RunEnd] = TypeAdapter(RunEnd)
+PAIRS: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
+WORDS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
+
+
+def dump(adapter: TypeAdapter[T], value: T) -> str:
+    """Write a value as the JSON text of a column."""
+    return adapter.dump_json(value).decode()
+
+
+def string(row: Row, name: str) -> str:
+    """Read a text column, empty for NULL."""
+    return cast("str | None", row[name]) or ""
+
+
+def blob(row: Row, name: str) -> bytes:
+    """Read a binary column."""
+    return cast("bytes", row[name])
+
+
+def number(row: Row, name: str) -> int:
+    """Read an integer column."""
+    return cast("int", row[name])
+
+
+def moment(row: Row, name: str) -> datetime | None:
+    """Read a time column."""
+    micros = cast("int | None", row[name])
+    return None if micros is None else from_micros(micros)
+
+
+def conversation_of(row: Row) -> Conversation:
+    """Read a row of `conversations`."""
+    return Conversation(
+        conversation_id=string(row, "conversation_id"),
+        title=string(row, "title"),
+        create_time=from_micros(number(row, "create_time")),
+        update_time=from_micros(number(row, "update_time")),
+        etag=str(number(row, "revision")),
+        metadata=PAIRS.validate_json(string(row, "metadata_json")),
+        active_run_id=string(row, "active_run_id"),
+        expire_time=moment(row, "expire_time"),
+    )
+
+
+def message_of(row: Row) -> Message:
+    """Read a row of `messages`."""
+    return Message(
+        message_id=string(row, "message_id"),
+        conversation_id=string(row, "conversation_id"),
+        run_id=string(row, "run_id"),
+        create_time=from_micros(number(row, "create_time")),
+        item=ITEM.validate_json(string(row, "item_json")),
+        incomplete=bool(row["incomplete"]),
+    )
+
+
+def run_of(row: Row, *, last_seq: int | None = None) -> Run:
+    """Read a row of `runs`; `last_seq` where the live log knows better. Without `output_text` where not selected."""
+    end = string(row, "end_json")
+    return Run(
+        run_id=string(row, "run_id"),
+        conversation_id=string(row, "conversation_id"),
+        agent_id=string(row, "agent_id"),
+        state=RunState(string(row, "state")),
+        attempt=number(row, "attempt"),
+        create_time=from_micros(number(row, "create_time")),
+        deadline_time=from_micros(number(row, "deadline_time")),
+        last_seq=number(row, "last_seq") if last_seq is None else last_seq,
+        labels=PAIRS.validate_json(string(row, "labels_json")),
+        usage=USAGE.validate_json(string(row, "usage_json")),
+        start_time=moment(row, "start_time"),
+        finish_time=moment(row, "finish_time"),
+        end=END.validate_json(end) if end else None,
+        output_text=string(row, "output_text") if "output_text" in row.keys() else "",  # noqa: SIM118  # sqlite3.Row
+    )
+
+
+def stored_run_of(row: Row) -> StoredRun:
+    """Read a row of `runs`, joined with `is_active`, with what its execution needs."""
+    return StoredRun(
+        run=run_of(row),
+        context=RequestContext.from_json(string(row, "context_json")),
+        spec=SPEC.validate_json(string(row, "spec_json")),
+        is_active=bool(row["is_active"]),
+    )
+
+
+def api_key_of(row: Row) -> ApiKey:
+    """Read a row of `api_keys`, without its hash."""
+    return ApiKey(
+        key_id=string(row, "key_id"),
+        kind=PrincipalKind(string(row, "kind")),
+        subject=string(row, "subject"),
+        scopes=frozenset(WORDS.validate_json(string(row, "scopes_json"))),
+        act_as=WORDS.validate_json(string(row, "act_as_json")),
+        create_time=from_micros(number(row, "create_time")),
+        expire_time=moment(row, "expire_time"),
+        revoke_time=moment(row, "revoke_time"),
+        last_use_time=moment(row, "last_use_time"),
+    )

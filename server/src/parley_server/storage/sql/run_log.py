@@ -1,0 +1,210 @@
+"""The run log: all live runs of this process, gathered into the writer's commits.
+
+The one place where events get their numbers. The plain events of all runs go in as one statement; a run whose batch
+carries other writes (its start, its end) has a savepoint of its own, so it succeeds or fails as a whole.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import structlog
+from sqlalchemy import Connection, bindparam, delete, func, select, text
+
+from parley_server.domain.errors import StorageUnavailableError
+from parley_server.domain.run_event import EventBody, EventCodec, StoredEvent
+from parley_server.storage.run_log import OwnershipLostError
+from parley_server.storage.sql import frames
+from parley_server.storage.sql.live_run import LiveRun, Sealed, Tx
+from parley_server.storage.sql.tables import run_journal
+from parley_server.storage.sql.writer import Unit, Writer
+
+RETRY_S = 0.25
+TAIL_GRACE_S = 10.0
+SWEEP_GAP_S = 1.0
+
+# A stale owner's row is not inserted: its fencing token matches no run.
+_INSERT = text(
+    "INSERT INTO run_journal (run_id, first_seq, frames) "
+    "SELECT run_id, :first_seq, :frames FROM runs "
+    "WHERE run_id = :run_id AND fencing_token = :fencing_token AND finish_time IS NULL"
+)
+_DELETE = delete(run_journal).where(run_journal.c.journal_id == bindparam("id"))
+
+_LAST_ID = select(func.max(run_journal.c.journal_id))
+
+_log = structlog.get_logger(__name__)
+
+
+class RunLog:
+    """The live runs of this process."""
+
+    def __init__(self, writer: Writer, codec: EventCodec) -> None:
+        self._writer = writer
+        self.codec = codec
+        self._live: dict[str, LiveRun] = {}
+        self._dirty: dict[str, LiveRun] = {}
+        self._obsolete: list[int] = []
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        writer.feed_from(self._seal)
+
+    def open(self, live: LiveRun, events: Iterable[StoredEvent]) -> None:
+        """Take in a run this process owns, with the durable events it has."""
+        live.tail.extend(events)
+        self._live[live.run_id] = live
+
+    def find(self, run_id: str) -> LiveRun | None:
+        """Return a run whose log is in memory: one that is live, or that ended a moment ago."""
+        return self._live.get(run_id)
+
+    async def append(self, live: LiveRun, body: EventBody, item_id: str = "", tx: Tx | None = None) -> None:
+        """Append one event, with writes that belong in its transaction; wait only when the store is far behind.
+
+        Raises:
+            OwnershipLostError: this process no longer owns the run.
+        """
+        urgent = live.append(body, item_id, tx)
+        self._mark(live, urgent=urgent)
+        while live.is_full:
+            await live.changed()
+
+    def end(self, live: LiveRun) -> None:
+        """Note that the run's terminal event is durable: its watchers finish, its memory goes after a moment."""
+        live.ended = True
+        live.wake()
+        self._obsolete.extend(live.journal_ids)
+        loop = asyncio.get_running_loop()
+        loop.call_later(TAIL_GRACE_S, self._live.pop, live.run_id, None)
+        if self._sweep_timer is None:
+            self._sweep_timer = loop.call_later(SWEEP_GAP_S, self._request_sweep)
+
+    def close(self) -> None:
+        """Stop the timers and let the watchers of unfinished runs go."""
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        for live in self._live.values():
+            live.fail(OwnershipLostError(live.run_id))
+
+    def settled(self, batch: Sealed) -> None:
+        """Hear that a batch is durable."""
+        batch.live.settle()
+        if not batch.live.is_settled:
+            self._mark(batch.live, urgent=True)
+
+    def failed(self, batch: Sealed, error: Exception) -> None:
+        """Hear that a batch was not written: try again while the store is away, else give the run up."""
+        if isinstance(error, StorageUnavailableError):
+            asyncio.get_running_loop().call_later(RETRY_S, lambda: self._mark(batch.live, urgent=False))
+        else:
+            _log.error("run_log_append_failed", run_id=batch.live.run_id, error=type(error).__name__)
+            batch.live.fail(error)
+
+    def _mark(self, live: LiveRun, *, urgent: bool) -> None:
+        self._dirty[live.run_id] = live
+        self._writer.request(urgent=urgent)
+
+    def _request_sweep(self) -> None:
+        self._sweep_timer = None
+        self._writer.request(urgent=False)
+
+    def _seal(self) -> Sequence[Unit]:
+        dirty, self._dirty = self._dirty, {}
+        now = datetime.now(UTC)
+        batches = [batch for live in dirty.values() if (batch := live.seal(self.codec, now)) is not None]
+        units: list[Unit] = [_RunUnit(self, batch) for batch in batches if batch.txs]
+        if plain := [batch for batch in batches if not batch.txs]:
+            units.append(_PlainUnit(self, plain))
+        if self._obsolete and self._sweep_timer is None:
+            units.append(_SweepUnit(self._obsolete))
+            self._obsolete = []
+        return units
+
+
+class _RunUnit:
+    """One run's batch together with the writes that belong to it."""
+
+    def __init__(self, log: RunLog, batch: Sealed) -> None:
+        self._log = log
+        self._batch = batch
+
+    def apply(self, connection: Connection) -> None:
+        if not _insert(connection, [self._batch]):
+            raise OwnershipLostError(self._batch.live.run_id)
+        for tx in self._batch.txs:
+            tx(connection, self._batch)
+
+    def committed(self) -> None:
+        self._log.settled(self._batch)
+
+    def failed(self, error: Exception) -> None:
+        self._log.failed(self._batch, error)
+
+
+class _PlainUnit:
+    """The plain batches of all runs: one statement, and one by one only when a stale owner is among them."""
+
+    def __init__(self, log: RunLog, batches: list[Sealed]) -> None:
+        self._log = log
+        self._batches = batches
+        self._lost: list[Sealed] = []
+
+    def apply(self, connection: Connection) -> None:
+        fast = connection.begin_nested()
+        if _insert(connection, self._batches):
+            fast.commit()
+            return
+        fast.rollback()
+        self._lost = [batch for batch in self._batches if not _insert(connection, [batch])]
+
+    def committed(self) -> None:
+        for batch in self._batches:
+            if batch in self._lost:
+                self._log.failed(batch, OwnershipLostError(batch.live.run_id))
+            else:
+                self._log.settled(batch)
+
+    def failed(self, error: Exception) -> None:
+        for batch in self._batches:
+            self._log.failed(batch, error)
+
+
+class _SweepUnit:
+    """Removes the journal rows of runs that have ended: their archive holds the same events."""
+
+    def __init__(self, journal_ids: list[int]) -> None:
+        self._journal_ids = journal_ids
+
+    def apply(self, connection: Connection) -> None:
+        connection.execute(_DELETE, [{"id": journal_id} for journal_id in self._journal_ids])
+
+    def committed(self) -> None:
+        pass
+
+    def failed(self, error: Exception) -> None:
+        _log.warning("journal_sweep_failed", rows=len(self._journal_ids), error=type(error).__name__)
+
+
+def _insert(connection: Connection, batches: list[Sealed]) -> bool:
+    """Insert a row per batch; return whether every one still had its owner."""
+    if connection.execute(_INSERT, [_row(batch) for batch in batches]).rowcount != len(batches):
+        return False
+    # The transaction is the only writer, so the ids are the last ones, in order.
+    last_id = last_journal_id(connection)
+    for journal_id, batch in enumerate(batches, last_id - len(batches) + 1):
+        batch.journal_id = journal_id
+    return True
+
+
+def last_journal_id(connection: Connection) -> int:
+    """Return the id of the row that was inserted last."""
+    last_id: int = connection.execute(_LAST_ID).scalar_one()
+    return last_id
+
+
+def _row(batch: Sealed) -> dict[str, object]:
+    return {
+        "run_id": batch.live.run_id,
+        "first_seq": batch.first_seq,
+        "frames": frames.pack(event.payload for event in batch.events),
+        "fencing_token": batch.live.fencing_token,
+    }

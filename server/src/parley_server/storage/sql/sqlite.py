@@ -1,0 +1,191 @@
+"""SQLite: one writer thread with its one connection, and read-only connections beside it.
+
+WAL with `synchronous=FULL` always: a power cut takes back nothing that was acknowledged.
+"""
+
+import asyncio
+import itertools
+import queue
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import Self, TypeVar, cast
+
+import aiosqlite
+import structlog
+from sqlalchemy import ClauseElement, Connection, Engine, create_engine, event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from parley_server.domain.errors import ParleyError, StorageUnavailableError
+from parley_server.storage.sql.database import Row
+from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
+
+T = TypeVar("T")
+
+READERS = 2
+BUSY_TIMEOUT_S = 5.0
+
+_WRITER_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cache_size = -16384",
+)
+_READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF", "PRAGMA cache_size = -8192")
+_DIALECT = sqlite.dialect(paramstyle="named")
+
+_compiled: weakref.WeakKeyDictionary[ClauseElement, SQLCompiler] = weakref.WeakKeyDictionary()
+
+_log = structlog.get_logger(__name__)
+
+
+class SqliteDatabase:
+    """Implements `Database` on one SQLite file. Open it with `async with`, inside the loop that uses it."""
+
+    def __init__(self, path: Path, *, may_upgrade: bool = True) -> None:
+        self._path = path
+        self._may_upgrade = may_upgrade
+        self._jobs: queue.SimpleQueue[Callable[[Connection], None] | None] = queue.SimpleQueue()
+        self._readers: list[aiosqlite.Connection] = []
+        self._turn = itertools.count()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open the file, upgrading its schema where needed."""
+        self._loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._write_until_closed, args=(opened,), name="parley-sqlite-writer")
+        self._thread.start()
+        self._stack.push_async_callback(self._stop_writer)
+        try:
+            await opened
+            self._readers = [await self._open_reader() for _ in range(READERS)]
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Finish what is queued and close every connection."""
+        await self._stack.aclose()
+
+    async def transaction(self, tx: Callable[[Connection], T]) -> T:
+        """Run `tx` on the writer thread; see `Database.transaction`."""
+        done: asyncio.Future[T] = self._loop.create_future()
+
+        def job(connection: Connection) -> None:
+            try:
+                with connection.begin():
+                    result = tx(connection)
+            except Exception as error:  # noqa: BLE001  # handed to the waiter, whatever it is
+                self._loop.call_soon_threadsafe(_break, done, _translate(error))
+            else:
+                self._loop.call_soon_threadsafe(_settle, done, result)
+
+        self._jobs.put(job)
+        return await done
+
+    async def fetch(self, statement: ClauseElement, parameters: Mapping[str, object] | None = None) -> Sequence[Row]:
+        """Run one read on one of the readers; see `Database.fetch`."""
+        compiled = _compile(statement)
+        reader = self._readers[next(self._turn) % READERS]
+        try:
+            rows = await reader.execute_fetchall(str(compiled), compiled.construct_params(parameters))
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+        return cast("Sequence[Row]", rows)
+
+    async def _open_reader(self) -> aiosqlite.Connection:
+        opening = aiosqlite.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        reader = await self._stack.enter_async_context(opening)
+        reader.row_factory = sqlite3.Row
+        for pragma in _READER_PRAGMAS:
+            await reader.execute_fetchall(pragma)
+        return reader
+
+    def _write_until_closed(self, opened: asyncio.Future[None]) -> None:
+        try:
+            engine = _create_engine(self._path)
+            connection = engine.connect()
+        except Exception as error:  # noqa: BLE001  # handed to the opener
+            self._loop.call_soon_threadsafe(_break, opened, error)
+            return
+        with closing(connection):
+            try:
+                _prepare(connection, may_upgrade=self._may_upgrade)
+            except Exception as error:  # noqa: BLE001  # handed to the opener
+                self._loop.call_soon_threadsafe(_break, opened, error)
+                return
+            self._loop.call_soon_threadsafe(_settle, opened, None)
+            while (job := self._jobs.get()) is not None:
+                job(connection)
+
+    async def _stop_writer(self) -> None:
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+
+def _settle(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _break(future: asyncio.Future[T], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _translate(error: Exception) -> Exception:
+    """Make the engine's own failures one documented error; the cause goes to the log, never to a caller."""
+    if isinstance(error, (DBAPIError, sqlite3.Error)):
+        _log.error("storage_failed", engine="sqlite", error=str(getattr(error, "orig", error)))
+        return StorageUnavailableError()
+    if not isinstance(error, ParleyError):
+        _log.error("transaction_failed", engine="sqlite", exc_info=error)
+    return error
+
+
+def _create_engine(path: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=NullPool,
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": True},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _: object) -> None:
+        # The driver would open transactions by itself, late and deferred; ours begin below.
+        connection.isolation_level = None
+        for pragma in _WRITER_PRAGMAS:
+            connection.execute(pragma)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _prepare(connection: Connection, *, may_upgrade: bool) -> None:
+    with connection.begin():
+        if current_revision(connection) == HEAD:
+            return
+        if not may_upgrade:
+            raise SchemaOutdatedError
+        upgrade(connection)
+
+
+def _compile(statement: ClauseElement) -> SQLCompiler:
+    """Compile for the driver; a statement that lives on (a module's own) is compiled once."""
+    compiled = _compiled.get(statement)
+    if compiled is None:
+        compiled = cast("SQLCompiler", statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True}))
+        _compiled[statement] = compiled
+    return compiled

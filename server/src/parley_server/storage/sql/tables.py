@@ -1,0 +1,156 @@
+"""The tables, once for every engine. Times are integer microseconds UTC, JSON is text: no driver converts anything."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+# SQLite makes only a column of exactly this type the table's own row number.
+_RowNumber = BigInteger().with_variant(Integer, "sqlite")
+_Id = String(64)
+_UserId = String(128)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("conversation_id", _Id, primary_key=True),
+    Column("user_id", _UserId, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("metadata_json", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("update_time", BigInteger, nullable=False),
+    Column("expire_time", BigInteger),
+    Column("revision", BigInteger, nullable=False),
+    Column("active_run_id", _Id),
+    Index(None, "user_id", "conversation_id"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", _Id, primary_key=True),
+    Column("user_id", _UserId, nullable=False),
+    Column("conversation_id", _Id, ForeignKey("conversations.conversation_id"), nullable=False),
+    # The run's place in its conversation: 1, 2, 3 in the order of acceptance, which is the order of execution.
+    Column("position", BigInteger, nullable=False),
+    Column("agent_id", _Id, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    # Grows with every change of owner; a write that carries an older one touches no row.
+    Column("fencing_token", BigInteger, nullable=False),
+    Column("context_json", Text, nullable=False),
+    Column("spec_json", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("deadline_time", BigInteger, nullable=False),
+    Column("start_time", BigInteger),
+    Column("finish_time", BigInteger),
+    # Kept up to date when the run ends; until then the log itself knows.
+    Column("last_seq", BigInteger, nullable=False),
+    Column("usage_json", Text, nullable=False),
+    Column("end_json", Text),
+    Column("output_text", Text, nullable=False),
+    Column("labels_json", Text, nullable=False),
+    Index(None, "user_id", "run_id"),
+    Index(None, "conversation_id", "position", unique=True),
+    Index(
+        "ix_runs_live",
+        "run_id",
+        sqlite_where=text("finish_time IS NULL"),
+        postgresql_where=text("finish_time IS NULL"),
+    ),
+)
+
+run_labels = Table(
+    "run_labels",
+    metadata,
+    Column("run_id", _Id, ForeignKey("runs.run_id"), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("value", String(256), nullable=False),
+    PrimaryKeyConstraint("run_id", "key"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("message_id", _Id, primary_key=True),
+    Column("user_id", _UserId, nullable=False),
+    Column("conversation_id", _Id, ForeignKey("conversations.conversation_id"), nullable=False),
+    Column("run_id", _Id, nullable=False),
+    # Messages are ordered by their run's place in the conversation, then by their place in the run: the input of a
+    # run that waited comes after the answer it waited for.
+    Column("run_position", BigInteger, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("incomplete", Boolean, nullable=False),
+    Column("item_json", Text, nullable=False),
+    Index(None, "conversation_id", "run_position", "ordinal", unique=True),
+)
+
+# The append-only journal of live runs: one row per run and commit, no second index (measured: a table clustered by
+# run dirties a page per run and commit, the journal only its last page).
+run_journal = Table(
+    "run_journal",
+    metadata,
+    Column("journal_id", _RowNumber, primary_key=True, autoincrement=True),
+    Column("run_id", _Id, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("frames", LargeBinary, nullable=False),
+)
+
+# The whole log of a finished run, in pages; written by the transaction that ends it.
+run_archive = Table(
+    "run_archive",
+    metadata,
+    Column("run_id", _Id, ForeignKey("runs.run_id"), nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("frames", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("run_id", "first_seq"),
+)
+
+request_ids = Table(
+    "request_ids",
+    metadata,
+    Column("principal", String(256), nullable=False),
+    Column("user_id", _UserId, nullable=False),
+    Column("family", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("object_id", _Id, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    PrimaryKeyConstraint("principal", "user_id", "family", "request_id"),
+    Index(None, "create_time"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", _Id, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("subject", _UserId, nullable=False),
+    Column("scopes_json", Text, nullable=False),
+    Column("act_as_json", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("expire_time", BigInteger),
+    Column("revoke_time", BigInteger),
+    Column("last_use_time", BigInteger),
+)

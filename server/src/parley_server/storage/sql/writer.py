@@ -1,0 +1,167 @@
+"""Group commit: one task takes all writes that have queued, runs them in one transaction, then tells each its outcome.
+
+While a commit is under way the next writes queue up, so the batch grows with the load. Between two commits lie at
+least 2 ms unless something urgent waits (measured: the wait costs no throughput and saves a third of the CPU).
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Generic, Protocol, Self, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import InternalError, OperationalError
+
+from parley_server.domain.errors import ParleyError, StorageUnavailableError
+from parley_server.storage.sql.database import Database
+
+T = TypeVar("T")
+
+COMMIT_GAP_S = 0.002
+
+_log = structlog.get_logger(__name__)
+
+
+class Unit(Protocol):
+    """A piece of a commit that succeeds or fails by itself: it runs under a savepoint of its own."""
+
+    def apply(self, connection: Connection) -> None:
+        """Do the writes, on the engine's thread. An exception undoes this unit and no other."""
+        ...
+
+    def committed(self) -> None:
+        """Hear, on the loop, that the writes are durable."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """Hear, on the loop, that none of the writes happened."""
+        ...
+
+
+class _Call(Generic[T]):
+    """A write somebody awaits."""
+
+    def __init__(self, tx: Callable[[Connection], T], done: "asyncio.Future[T]") -> None:
+        self._tx = tx
+        self._done = done
+        self._results: list[T] = []
+
+    def apply(self, connection: Connection) -> None:
+        self._results = [self._tx(connection)]
+
+    def committed(self) -> None:
+        if not self._done.done():
+            self._done.set_result(self._results[0])
+
+    def failed(self, error: Exception) -> None:
+        if not self._done.done():
+            self._done.set_exception(error)
+
+
+class Writer:
+    """The one task that commits. `source` hands over what the run log has gathered when a batch is sealed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._calls: list[Unit] = []
+        self._source: Callable[[], Sequence[Unit]] = tuple
+        self._wanted = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        """Start committing."""
+        self._task = asyncio.create_task(self._commit_until_closed(), context=contextvars.Context())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Commit what is queued, then stop."""
+        self._closing = True
+        self.request(urgent=True)
+        if self._task is not None:
+            await self._task
+
+    def feed_from(self, source: Callable[[], Sequence[Unit]]) -> None:
+        """Take units from `source` too, each time a batch is sealed."""
+        self._source = source
+
+    def request(self, *, urgent: bool) -> None:
+        """Ask for a commit; an urgent one skips the gap."""
+        self._wanted.set()
+        if urgent:
+            self._urgent.set()
+
+    async def run(self, tx: Callable[[Connection], T]) -> T:
+        """Run one write in the next commit and return its result once that is durable.
+
+        Raises:
+            ParleyError: raised by `tx`, whose writes are undone.
+            StorageUnavailableError: the engine could not write.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._calls.append(_Call(tx, done))
+        self.request(urgent=True)
+        return await done
+
+    async def _commit_until_closed(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_start = 0.0
+        while True:
+            await self._wanted.wait()
+            await self._wait_until(next_start)
+            self._wanted.clear()
+            self._urgent.clear()
+            next_start = loop.time() + COMMIT_GAP_S
+            units = [*self._source(), *self._take_calls()]
+            if units:
+                await self._commit(units)
+            elif self._closing:
+                return
+
+    async def _wait_until(self, moment: float) -> None:
+        delay = moment - asyncio.get_running_loop().time()
+        if delay > 0 and not self._urgent.is_set():
+            timer = asyncio.get_running_loop().call_later(delay, self._urgent.set)
+            await self._urgent.wait()
+            timer.cancel()
+
+    def _take_calls(self) -> list[Unit]:
+        calls, self._calls = self._calls, []
+        return calls
+
+    async def _commit(self, units: list[Unit]) -> None:
+        try:
+            failures = await self._database.transaction(partial(_apply_all, units))
+        except Exception as error:  # noqa: BLE001  # every unit hears why its batch failed
+            for unit in units:
+                unit.failed(error)
+            return
+        for unit, failure in zip(units, failures, strict=True):
+            if failure is None:
+                unit.committed()
+            else:
+                unit.failed(failure)
+        if self._closing:
+            self._wanted.set()
+
+
+def _apply_all(units: list[Unit], connection: Connection) -> list[Exception | None]:
+    return [_apply(unit, connection) for unit in units]
+
+
+def _apply(unit: Unit, connection: Connection) -> Exception | None:
+    try:
+        with connection.begin_nested():
+            unit.apply(connection)
+    except ParleyError as error:
+        return error
+    except (OperationalError, InternalError) as error:
+        _log.error("write_failed", error=str(error.orig))
+        return StorageUnavailableError()
+    except Exception as error:  # noqa: BLE001  # one faulty write must not undo its neighbours
+        _log.error("write_failed", exc_info=error)
+        return error
+    return None

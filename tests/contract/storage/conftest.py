@@ -1,0 +1,51 @@
+"""One suite for every engine: the fixtures hand each test a store on a real database."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from parley_server.domain.context import RequestContext
+from parley_server.domain.principal import ALL_SCOPES, Principal, PrincipalKind
+from parley_server.rpc.mapping.run_event import ProtoEventCodec
+from parley_server.storage.sql.sqlite import SqliteDatabase
+from parley_server.storage.sql.store import SqlStore, open_store
+
+OpenStore = Callable[[], AbstractAsyncContextManager[SqlStore]]
+
+
+@pytest.fixture(params=["sqlite"])
+def open_same_store(tmp_path: Path) -> OpenStore:
+    """Opens the same database again and again: what a restart does."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[SqlStore]:
+        async with (
+            SqliteDatabase(tmp_path / "parley.db") as database,
+            open_store(database, ProtoEventCodec(), b"page token key") as store,
+        ):
+            yield store
+
+    return opened
+
+
+@pytest.fixture
+async def store(open_same_store: OpenStore) -> AsyncIterator[SqlStore]:
+    async with open_same_store() as opened:
+        yield opened
+
+
+def context_for(user_id: str) -> RequestContext:
+    principal = Principal(kind=PrincipalKind.USER, subject=user_id, scopes=ALL_SCOPES, method="test")
+    return RequestContext(user_id=user_id, principal=principal, request_id="req", timestamp=datetime.now(UTC))
+
+
+@pytest.fixture
+def ann() -> RequestContext:
+    return context_for("ann")
+
+
+@pytest.fixture
+def bob() -> RequestContext:
+    return context_for("bob")
