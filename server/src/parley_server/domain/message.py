@@ -26,12 +26,12 @@ class AssistantItem:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallItem:
-    """A tool call together with what it came to."""
+    """A tool call together with what it came to; `effect` is None for a tool the agent does not have."""
 
     call_id: str
     name: str
     arguments_json: str
-    effect: ToolEffect
+    effect: ToolEffect | None
     status: ToolCallStatus
     result_json: str
     truncated: bool = False

@@ -61,12 +61,15 @@ class MessageCompleted:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallStarted:
-    """The model made a call; told for every call, also one that is never dispatched."""
+    """The model made a call; told for every call, also one that is never dispatched.
+
+    `effect` is None for a tool the agent does not have.
+    """
 
     call_id: str
     name: str
     arguments_json: str
-    effect: ToolEffect
+    effect: ToolEffect | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """What a run has said so far, folded from its events: what is open, what is finished, what was consumed."""
 
 import json
+from collections import defaultdict
+from dataclasses import dataclass, field
 
 from parley_server.domain.message import AssistantItem, ToolCallItem
 from parley_server.domain.run import RunEnd
@@ -19,28 +21,44 @@ from parley_server.domain.usage import Usage
 from parley_server.storage.run_log import FinishedItem, RunConclusion
 
 
+@dataclass(slots=True)
+class _OpenItem:
+    """An item whose `message_completed` has not come yet."""
+
+    texts: list[str] = field(default_factory=list)
+    reasonings: list[str] = field(default_factory=list)
+    reasoning_text: str = ""
+
+    def closing_events(self) -> list[EventBody]:
+        """Return what ends the item as it stands: cut."""
+        completed = MessageCompleted("".join(self.texts), incomplete=True)
+        if self.reasonings and not self.reasoning_text:
+            return [ReasoningCompleted("".join(self.reasonings)), completed]
+        return [completed]
+
+
 class RunTranscript:
     """Fold events with `observe`, in order; the same whether they are being written or read back after a crash."""
 
     def __init__(self) -> None:
         self._usage = Usage()
-        self._texts: dict[str, list[str]] = {}
-        self._reasonings: dict[str, list[str]] = {}
-        self._reasoning = ""
+        self._open: defaultdict[str, _OpenItem] = defaultdict(_OpenItem)
         self._calls: dict[str, tuple[str, ToolCallStarted]] = {}
-        self._finished: list[FinishedItem] = []
+        # In the order the items were opened, which is the order the next turn's model reads them in.
+        self._items: dict[str, FinishedItem | None] = {}
         self._output = FinishedItem("", AssistantItem(""))
 
     def observe(self, body: EventBody, item_id: str) -> None:
         """Take in one event."""
+        if item_id:
+            self._items.setdefault(item_id, None)
         match body:
             case TextDelta(text):
-                self._texts.setdefault(item_id, []).append(text)
+                self._open[item_id].texts.append(text)
             case ReasoningDelta(text):
-                self._reasonings.setdefault(item_id, []).append(text)
+                self._open[item_id].reasonings.append(text)
             case ReasoningCompleted(text):
-                self._reasonings.pop(item_id, None)
-                self._reasoning = text
+                self._open[item_id].reasoning_text = text
             case MessageCompleted():
                 self._complete_message(body, item_id)
             case ToolCallStarted(call_id):
@@ -53,11 +71,10 @@ class RunTranscript:
                 pass
 
     def closing_events(self) -> list[tuple[EventBody, str]]:
-        """Return the events that close everything that is open: cut texts, and calls without a result."""
-        reasonings = [(ReasoningCompleted("".join(parts)), item_id) for item_id, parts in self._reasonings.items()]
-        texts = [(MessageCompleted("".join(parts), incomplete=True), item_id) for item_id, parts in self._texts.items()]
+        """Return the events that close everything that is open: cut items, and calls without a result."""
+        items = [(body, item_id) for item_id, item in self._open.items() for body in item.closing_events()]
         calls = [(_unanswered(started), item_id) for item_id, started in self._calls.values()]
-        return [*reasonings, *texts, *calls]
+        return [*items, *calls]
 
     def conclusion(self, end: RunEnd) -> RunConclusion:
         """Return what the run's last transaction writes."""
@@ -65,17 +82,16 @@ class RunTranscript:
         return RunConclusion(
             end=end,
             usage=self._usage,
-            items=tuple(self._finished),
+            items=tuple(item for item in self._items.values() if item is not None),
             output_item_id=self._output.message_id,
             output_text=output.text if isinstance(output, AssistantItem) else "",
         )
 
     def _complete_message(self, body: MessageCompleted, item_id: str) -> None:
-        self._texts.pop(item_id, None)
-        item = AssistantItem(body.text, refusal=body.refusal, reasoning_text=self._reasoning)
-        self._reasoning = ""
+        reasoning_text = self._open.pop(item_id, _OpenItem()).reasoning_text
+        item = AssistantItem(body.text, refusal=body.refusal, reasoning_text=reasoning_text)
         self._output = FinishedItem(item_id, item, body.incomplete)
-        self._finished.append(self._output)
+        self._items[item_id] = self._output
 
     def _finish_call(self, body: ToolCallFinished) -> None:
         item_id, started = self._calls.pop(body.call_id)
@@ -88,7 +104,7 @@ class RunTranscript:
             result_json=body.result_json,
             truncated=body.truncated,
         )
-        self._finished.append(FinishedItem(item_id, item))
+        self._items[item_id] = FinishedItem(item_id, item)
 
 
 def _unanswered(started: ToolCallStarted) -> ToolCallFinished:

@@ -1,73 +1,94 @@
 """The lock that keeps a second server off a data directory and tells others where the first one listens."""
 
-import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+# Whoever looks whether the lock is held holds it for an instant, and that must not refuse a server.
+_PATIENCE_S = 0.5
+_PAUSE_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the lock; `address` is empty until it serves."""
+
+    pid: int
+    address: str
 
 
 class DataDirectoryInUseError(Exception):
-    """Another live server holds the data directory; `address` is where it listens, empty if it does not yet."""
+    """Another live server holds the data directory."""
 
-    def __init__(self, path: Path, address: str) -> None:
-        where = f" and listens on {address}" if address else ""
+    def __init__(self, path: Path, holder: Holder | None) -> None:
+        where = f" and listens on {holder.address}" if holder and holder.address else ""
         super().__init__(f"another parley-server holds {path.parent}{where}; stop it or choose another --data-dir")
-        self.address = address
 
 
 class LockFile:
-    """`server.lock`: held by flock for the life of the process, so its holder's end is certain knowledge."""
+    """`server.lock`: held by flock for the life of the process, so its holder's end is certain knowledge.
+
+    Use it with `with`. Raises DataDirectoryInUseError when a live process has it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor: int | None = None
+        self._descriptor = -1
 
-    def acquire(self) -> None:
-        """Take the lock. Raises DataDirectoryInUseError when a live process has it."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise DataDirectoryInUseError(self._path, read_address(self._path)) from None
-        self._descriptor = descriptor
-        self._write({"pid": os.getpid()})
+    def __enter__(self) -> Self:
+        """Take the lock."""
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + _PATIENCE_S
+        while not _try_lock(self._descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                os.close(self._descriptor)
+                raise DataDirectoryInUseError(self._path, read_holder(self._path))
+            time.sleep(_PAUSE_S)
+        self.publish("")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the lock up; the file stays, empty."""
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
 
     def publish(self, address: str) -> None:
-        """Say where this server listens, for `make run` and the like."""
-        self._write({"pid": os.getpid(), "address": address})
-
-    def release(self) -> None:
-        """Give the lock up; the file stays."""
-        if self._descriptor is not None:
-            self._write({})
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def _write(self, content: dict[str, object]) -> None:
-        if self._descriptor is None:
-            raise RuntimeError("the lock is not held")
+        """Say where this server listens."""
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(content).encode(), 0)
+        os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "address": address}).encode(), 0)
 
 
-def read_address(path: Path) -> str:
-    """Return the address the lock's holder has published, empty if none."""
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads(path.read_text())
-        if isinstance(content, dict):
-            return str(content.get("address", ""))
-    return ""
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[LockFile]:
-    """Hold the lock for a block."""
-    lock = LockFile(path)
-    lock.acquire()
+def read_holder(path: Path) -> Holder | None:
+    """Return what the lock's last holder has written, None if nothing; it may be dead."""
     try:
-        yield lock
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Holder(int(content["pid"]), str(content["address"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def live_holder(path: Path) -> Holder | None:
+    """Return who holds the lock now, None if nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _try_lock(descriptor, fcntl.LOCK_SH) else read_holder(path)
     finally:
-        lock.release()
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

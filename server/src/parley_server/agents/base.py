@@ -1,0 +1,56 @@
+"""The base of every agent: given a user's context and a turn, it emits events until the run has an end."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from parley_server.domain.context import RequestContext
+from parley_server.domain.message import Message
+from parley_server.domain.run import Limits, ModelOptions, RunEnd
+from parley_server.domain.run_event import EventSink
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDescription:
+    """What callers may know of an agent."""
+
+    agent_id: str
+    display_name: str
+    description: str
+    default_model: str
+    tool_names: tuple[str, ...] = ()
+    prompt_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One run, as an agent sees it: the conversation so far (the user's new message last) and the caller's wishes."""
+
+    run_id: str
+    conversation_id: str
+    history: tuple[Message, ...]
+    sink: EventSink
+    limits: Limits = Limits()
+    model_options: ModelOptions = ModelOptions()
+    allowed_tools: tuple[str, ...] = ()
+    disable_tools: bool = False
+
+
+class BaseAgent(ABC):
+    """Something a user can talk to. One instance serves all users at once and keeps nothing between turns."""
+
+    description: AgentDescription
+
+    @abstractmethod
+    def system_prompt(self, context: RequestContext) -> str:
+        """Say what the model is told to be, for this user."""
+
+    @abstractmethod
+    async def run(self, context: RequestContext, turn: Turn) -> RunEnd:
+        """Work until the turn has an end, emitting to `turn.sink`; every item that is opened is also completed.
+
+        The engine writes `run_started` and `run_finished`, enforces the deadline and closes what a cancel or an
+        error leaves open.
+
+        Raises:
+            ParleyError: the run failed; its reason becomes the run's error.
+        """

@@ -1,0 +1,64 @@
+"""Turns what a conversation holds into what a model is sent: every tool call followed by exactly its result."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from parley_server.domain.message import AssistantItem, Message, ToolCallItem, UserItem
+from parley_server.domain.tool import ToolCall, ToolResult
+from parley_server.llm.model_service import AssistantMessage, ModelMessage, ToolMessage, UserMessage
+from parley_server.tools.arguments import parse_arguments
+
+# Model servers refuse a whole request over one name outside of this, for as long as it is in the history.
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+_MAX_NAME_CHARS = 64
+
+
+def model_messages(history: Iterable[Message]) -> tuple[ModelMessage, ...]:
+    """Map a conversation's messages, in order.
+
+    Tool calls that follow one another in a run belong to the assistant text of that run before them. Text that
+    was cut is kept; an answer without any text is left out.
+    """
+    messages: list[ModelMessage] = []
+    step = _Step("")
+    for message in history:
+        item = message.item
+        if not isinstance(item, ToolCallItem) or message.run_id != step.run_id:
+            messages += step.messages()
+            step = _Step(message.run_id)
+        if isinstance(item, UserItem):
+            messages.append(UserMessage(item.parts))
+        else:
+            step.add(item)
+    return (*messages, *step.messages())
+
+
+def step_messages(text: str, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> tuple[ModelMessage, ...]:
+    """Map one step of the model: its text, its calls, and their results in the order of the calls."""
+    told = (ToolMessage(result.call_id, result.result_json) for result in results)
+    return (AssistantMessage(text, tuple(_sendable(call) for call in calls)), *told)
+
+
+def _sendable(call: ToolCall) -> ToolCall:
+    name = _NOT_IN_NAMES.sub("_", call.name[:_MAX_NAME_CHARS]) or "_"
+    return ToolCall(call.call_id, name, parse_arguments(call.arguments_json).text)
+
+
+class _Step:
+    """One answer of the model being put together: its text, then its tool calls."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self._text = ""
+        self._calls: list[ToolCall] = []
+        self._results: list[ToolResult] = []
+
+    def add(self, item: AssistantItem | ToolCallItem) -> None:
+        if isinstance(item, AssistantItem):
+            self._text = item.text or item.refusal
+        else:
+            self._calls.append(ToolCall(item.call_id, item.name, item.arguments_json))
+            self._results.append(ToolResult(item.call_id, item.name, item.status, item.result_json))
+
+    def messages(self) -> tuple[ModelMessage, ...]:
+        return step_messages(self._text, self._calls, self._results) if self._text or self._calls else ()

@@ -1,0 +1,113 @@
+"""One answer of the model: its chunks become events of the run as they arrive."""
+
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+
+from parley_server.domain.content import storable_text
+from parley_server.domain.errors import ErrorKind, Reason
+from parley_server.domain.identifiers import new_id
+from parley_server.domain.run_event import (
+    EventSink,
+    MessageCompleted,
+    ReasoningCompleted,
+    ReasoningDelta,
+    TextDelta,
+)
+from parley_server.llm.model_service import (
+    FinishChunk,
+    FinishReason,
+    ModelChunk,
+    ModelError,
+    ReasoningChunk,
+    RefusalChunk,
+    TextChunk,
+)
+
+MAX_ITEM_BYTES = 1024 * 1024
+MAX_REFUSAL_BYTES = 64 * 1024
+
+_CUT = frozenset({FinishReason.LENGTH, FinishReason.CONTENT_FILTER})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStep:
+    """What the model said in one call, and how it stopped."""
+
+    text: str
+    finish: FinishChunk
+
+
+async def read_step(chunks: AsyncIterable[ModelChunk], sink: EventSink) -> ModelStep:
+    """Emit a model's answer as it streams in, and complete its item.
+
+    Reasoning and text of one answer are one item. An answer above 1 MiB of text is cut there and counts as
+    finished by LENGTH; the caller closes the stream. When the stream raises, the item stays open for the engine.
+
+    Raises:
+        ModelError: the model failed, or its stream ended without a finish.
+    """
+    reader = _StepReader(sink)
+    async for chunk in chunks:
+        if isinstance(chunk, FinishChunk):
+            return await reader.complete(chunk)
+        if not await reader.take(chunk):
+            return await reader.complete(FinishChunk(FinishReason.LENGTH))
+    raise ModelError(
+        ErrorKind.UNAVAILABLE, Reason.MODEL_STREAM_INCOMPLETE, "the model's answer broke off before it was finished"
+    )
+
+
+class _Bounded:
+    """Text that grows to at most so many bytes of UTF-8."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._parts: list[str] = []
+        self._left = max_bytes
+        self.is_full = False
+
+    def add(self, text: str) -> str:
+        """Take more text; return as much of it as still fits."""
+        encoded = storable_text(text).encode()
+        self.is_full = len(encoded) > self._left
+        kept = encoded[: self._left].decode(errors="ignore")
+        self._left -= len(encoded)
+        self._parts.append(kept)
+        return kept
+
+    def __str__(self) -> str:
+        return "".join(self._parts)
+
+
+class _StepReader:
+    """What has arrived so far."""
+
+    def __init__(self, sink: EventSink) -> None:
+        self._sink = sink
+        self._item_id = ""
+        self._text = _Bounded(MAX_ITEM_BYTES)
+        self._reasoning = _Bounded(MAX_ITEM_BYTES)
+        self._refusal = _Bounded(MAX_REFUSAL_BYTES)
+
+    async def take(self, chunk: TextChunk | ReasoningChunk | RefusalChunk) -> bool:
+        """Emit a chunk; return whether there is room for more."""
+        self._item_id = self._item_id or new_id("item")
+        if isinstance(chunk, RefusalChunk):
+            self._refusal.add(chunk.text)
+            return not self._refusal.is_full
+        is_text = isinstance(chunk, TextChunk)
+        gathered = self._text if is_text else self._reasoning
+        kept = gathered.add(chunk.text)
+        if kept:
+            await self._sink.emit(TextDelta(kept) if is_text else ReasoningDelta(kept), self._item_id)
+        return not gathered.is_full
+
+    async def complete(self, finish: FinishChunk) -> ModelStep:
+        """End the item. A last answer always has one; a step that only calls tools has none."""
+        text = str(self._text)
+        if self._item_id or not finish.tool_calls:
+            item_id = self._item_id or new_id("item")
+            if reasoning := str(self._reasoning):
+                await self._sink.emit(ReasoningCompleted(reasoning), item_id)
+            completed = MessageCompleted(text, incomplete=finish.reason in _CUT, refusal=str(self._refusal))
+            await self._sink.emit(completed, item_id)
+        return ModelStep(text, finish)

@@ -1,0 +1,88 @@
+"""The agent that asks a model, runs the tools it calls and asks again: the only such loop there is."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from parley_server.agents.base import AgentDescription, BaseAgent, Turn
+from parley_server.agents.history import model_messages, step_messages
+from parley_server.agents.model_step import ModelStep, read_step
+from parley_server.agents.system_prompt import with_user_facts
+from parley_server.agents.turn_end import calls_to_run, end_after, out_of_steps, output_cap
+from parley_server.domain.context import RequestContext
+from parley_server.domain.identifiers import new_id
+from parley_server.domain.run import RunEnd
+from parley_server.domain.run_event import EventSink, UsageUpdated
+from parley_server.domain.usage import Usage
+from parley_server.llm.model_service import ModelMessage, ModelRequest, ModelService, SystemMessage
+from parley_server.tools.call_manager import ToolCallManager
+from parley_server.tools.registry import ToolRegistry
+
+
+class ToolLoopAgent(BaseAgent):
+    """An agent made of a prompt, a model and tools. Raises ValueError when one of its tools does not exist."""
+
+    def __init__(
+        self,
+        description: AgentDescription,
+        prompt: str,
+        *,
+        model: ModelService,
+        tools: ToolRegistry,
+        tool_calls: ToolCallManager,
+    ) -> None:
+        tools.specs(description.tool_names)
+        self.description = description
+        self._prompt = prompt
+        self._model = model
+        self._tools = tools
+        self._tool_calls = tool_calls
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """The tools this agent may use."""
+        return self.description.tool_names
+
+    def system_prompt(self, context: RequestContext) -> str:
+        """Return the agent's prompt with the user's date, time zone and locale."""
+        return with_user_facts(self._prompt, context)
+
+    async def run(self, context: RequestContext, turn: Turn) -> RunEnd:
+        """Answer the user's message; see `BaseAgent.run`."""
+        allowed = self._allowed(turn)
+        messages: list[ModelMessage] = [SystemMessage(self.system_prompt(context)), *model_messages(turn.history)]
+        usage = Usage()
+        for _ in range(turn.limits.max_steps):
+            step = await self._ask(context, self._request(turn, messages, allowed, usage), turn.sink)
+            calls = tuple(replace(call, call_id=new_id("call")) for call in step.finish.tool_calls)
+            usage += replace(step.finish.usage, model_calls=1, tool_calls=len(calls))
+            await turn.sink.emit(UsageUpdated(usage))
+            if calls:
+                may_run = calls_to_run(step.finish, usage, turn.limits)
+                results = await self._tool_calls.run(context, turn.run_id, calls, allowed, turn.sink, max_calls=may_run)
+                messages += step_messages(step.text, calls, results)
+            end = end_after(step.finish, usage, turn.limits)
+            if end is not None:
+                return end
+        return out_of_steps(turn.limits)
+
+    def _allowed(self, turn: Turn) -> tuple[str, ...]:
+        if turn.disable_tools:
+            return ()
+        return tuple(name for name in self.tool_names if not turn.allowed_tools or name in turn.allowed_tools)
+
+    def _request(
+        self, turn: Turn, messages: Sequence[ModelMessage], allowed: Sequence[str], usage: Usage
+    ) -> ModelRequest:
+        options = turn.model_options
+        cap = output_cap(options.max_output_tokens, usage, turn.limits)
+        return ModelRequest(
+            model=options.model or self.description.default_model,
+            messages=tuple(messages),
+            tools=self._tools.specs(allowed),
+            options=replace(options, max_output_tokens=cap),
+        )
+
+    async def _ask(self, context: RequestContext, request: ModelRequest, sink: EventSink) -> ModelStep:
+        async with aclosing(self._model.stream(context, request)) as chunks:
+            return await read_step(chunks, sink)

@@ -1,0 +1,73 @@
+"""When a turn is over: the model has answered, or a limit of the run is reached."""
+
+from types import MappingProxyType
+
+from parley_server.domain.errors import ErrorKind, ErrorStatus, Reason
+from parley_server.domain.run import Limits, RunEnd, RunState, StopReason
+from parley_server.domain.usage import Usage
+from parley_server.llm.model_service import FinishChunk, FinishReason
+
+_ANSWERS = MappingProxyType(
+    {
+        FinishReason.LENGTH: StopReason.OUTPUT_LENGTH,
+        FinishReason.CONTENT_FILTER: StopReason.CONTENT_FILTER,
+        FinishReason.REFUSAL: StopReason.REFUSAL,
+    }
+)
+
+
+def end_after(finish: FinishChunk, usage: Usage, limits: Limits) -> RunEnd | None:
+    """Return the end that a model's answer brings, or None when it only asks for tools within the limits.
+
+    `usage` is the run's, this answer and its tool calls included.
+    """
+    if _is_out_of_tokens(finish, usage, limits):
+        return _limit_end(
+            StopReason.MAX_OUTPUT_TOKENS,
+            Reason.OUTPUT_TOKEN_LIMIT_REACHED,
+            f"the run reached its limit of {limits.max_output_tokens} output tokens",
+        )
+    if usage.tool_calls > limits.max_tool_calls:
+        return _limit_end(
+            StopReason.MAX_TOOL_CALLS,
+            Reason.TOOL_CALL_LIMIT_REACHED,
+            f"the run reached its limit of {limits.max_tool_calls} tool calls",
+        )
+    if finish.tool_calls:
+        return None
+    return RunEnd(RunState.SUCCEEDED, _ANSWERS.get(finish.reason, StopReason.ANSWERED))
+
+
+def out_of_steps(limits: Limits) -> RunEnd:
+    """Return the end of a run whose last allowed model call still asked for tools."""
+    return _limit_end(
+        StopReason.MAX_STEPS, Reason.STEP_LIMIT_REACHED, f"the run reached its limit of {limits.max_steps} model calls"
+    )
+
+
+def calls_to_run(finish: FinishChunk, usage: Usage, limits: Limits) -> int:
+    """Return how many of an answer's tool calls are within the limits; `usage` is the run's, those calls included."""
+    if _is_out_of_tokens(finish, usage, limits):
+        return 0
+    made_before = usage.tool_calls - len(finish.tool_calls)
+    return max(limits.max_tool_calls - made_before, 0)
+
+
+def output_cap(wished: int | None, usage: Usage, limits: Limits) -> int | None:
+    """Return the cap of the next model call: the caller's own or what the run has left, whichever is less."""
+    if limits.max_output_tokens is None:
+        return wished
+    left = limits.max_output_tokens - usage.output_tokens
+    return left if wished is None else min(wished, left)
+
+
+def _is_out_of_tokens(finish: FinishChunk, usage: Usage, limits: Limits) -> bool:
+    if limits.max_output_tokens is None:
+        return False
+    is_whole_answer = not finish.tool_calls and finish.reason is not FinishReason.LENGTH
+    return usage.output_tokens + (not is_whole_answer) > limits.max_output_tokens
+
+
+def _limit_end(stop_reason: StopReason, reason: Reason, message: str) -> RunEnd:
+    error = ErrorStatus(ErrorKind.RESOURCE_EXHAUSTED, reason, message)
+    return RunEnd(RunState.FAILED, stop_reason, error)

@@ -1,0 +1,105 @@
+"""Why a call brought no result, told to the model in words it can act on. Never exception text, paths or hosts."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import ClassVar
+
+from parley_server.domain.tool import ToolCallStatus, ToolEffect
+
+_NEAREST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One argument that breaks a rule; `path` is its place (`items[0].price`), empty for the arguments as a whole."""
+
+    path: str
+    problem: str
+
+
+class ToolError(Exception):
+    """An error meant for the model, raised by a tool.
+
+    `code` is stable and in snake_case, `message` a sentence, `hint` says what to do instead, `retryable` whether
+    the same call may work later. All four reach the model and the user.
+    """
+
+    status: ClassVar[ToolCallStatus] = ToolCallStatus.ERROR
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        retryable: bool = False,
+        fields: Sequence[FieldProblem] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.retryable = retryable
+        self.fields = tuple(fields)
+
+
+class InvalidArgumentsError(ToolError):
+    """The arguments do not parse or do not fit the tool's schema."""
+
+    status = ToolCallStatus.INVALID_ARGUMENTS
+
+    def __init__(self, fields: Sequence[FieldProblem]) -> None:
+        hint = "Correct the arguments and call the tool again."
+        super().__init__("invalid_arguments", "The arguments do not fit the tool.", hint=hint, fields=fields)
+
+
+class UnknownToolError(ToolError):
+    """The model named a tool that is not there, or that this run may not use."""
+
+    status = ToolCallStatus.UNKNOWN_TOOL
+
+    def __init__(self, name: str, allowed: Collection[str]) -> None:
+        nearest = get_close_matches(name, sorted(allowed), n=_NEAREST, cutoff=0.0)
+        hint = f"Nearest tools: {', '.join(nearest)}." if nearest else "There are no tools in this run."
+        super().__init__("unknown_tool", f"There is no tool named {name!r}.", hint=hint)
+
+
+class TooManyCallsError(ToolError):
+    """The call lies beyond what one turn, or the run, may still make."""
+
+    status = ToolCallStatus.TOO_MANY_CALLS
+
+    def __init__(self, limit: int) -> None:
+        message = f"Not run: only the first {limit} calls of this turn were allowed."
+        super().__init__("too_many_calls", message, hint="Make fewer calls at once.")
+
+
+class DuplicateCallError(ToolError):
+    """The same call with an effect was made before in this turn."""
+
+    status = ToolCallStatus.DUPLICATE
+
+    def __init__(self, original_call_id: str) -> None:
+        message = f"Not run again: {original_call_id} in this turn is the same call with the same arguments."
+        super().__init__("duplicate", message, hint="Use the result of that call.")
+        self.original_call_id = original_call_id
+
+
+class ToolTimedOutError(ToolError):
+    """The tool did not answer in time."""
+
+    status = ToolCallStatus.TIMED_OUT
+
+    def __init__(self, timeout_s: float, effect: ToolEffect) -> None:
+        is_write = effect is ToolEffect.WRITE
+        hint = "It may have taken effect all the same: check before you repeat it." if is_write else ""
+        message = f"The tool did not answer within {timeout_s:g} seconds."
+        super().__init__("timeout", message, hint=hint, retryable=not is_write)
+
+
+class ToolFailedError(ToolError):
+    """The tool broke; what happened is in the server's log under `error_id`."""
+
+    def __init__(self, error_id: str) -> None:
+        super().__init__("internal", f"The tool failed (error id {error_id}).")

@@ -1,0 +1,122 @@
+"""What survives when the server dies: nothing a client saw is taken back, and every accepted run ends once."""
+
+import asyncio
+import re
+import signal
+
+import grpc
+import pytest
+from e2e.conftest import RPC_DEADLINE_S, Stubs, run_agent, run_spec, stubs_on, watch
+from e2e.test_runs import reason_of
+from google.rpc import error_details_pb2
+from parley.v1 import agent_service_pb2, run_event_pb2, run_pb2
+from run_history import check_run, text_of
+from server_process import ServerProcess
+
+LONG = "Tell me a story"
+
+
+def channel_to(server: ServerProcess) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(server.address, options=[("grpc.max_reconnect_backoff_ms", 200)])
+
+
+async def read_some(stubs: Stubs, request_id: str, deltas: int) -> list[run_event_pb2.RunEvent]:
+    """Start a long run and read until it has said a little."""
+    request = agent_service_pb2.RunAgentRequest(run=run_spec(LONG), request_id=request_id)
+    call = stubs.agents.RunAgent(request, timeout=RPC_DEADLINE_S)
+    seen: list[run_event_pb2.RunEvent] = []
+    async for response in call:
+        seen.append(response.event)
+        if sum(event.HasField("text_delta") for event in seen) == deltas:
+            break
+    return seen
+
+
+async def read_until_stopped(
+    server: ServerProcess,
+    call: grpc.aio.UnaryStreamCall[agent_service_pb2.RunAgentRequest, agent_service_pb2.RunAgentResponse],
+    seen: list[run_event_pb2.RunEvent],
+) -> None:
+    """Read a stream to its end, stopping the server at the first text."""
+    async for response in call:
+        if response.event.HasField("text_delta") and not any(event.HasField("text_delta") for event in seen):
+            server.signal(signal.SIGTERM)
+        seen.append(response.event)
+
+
+async def test_after_a_kill_the_run_ends_and_what_was_seen_stands(own_server: ServerProcess) -> None:
+    async with channel_to(own_server) as channel:
+        seen = await read_some(stubs_on(channel), "r1", 5)
+        own_server.kill()
+    own_server.start()
+    async with channel_to(own_server) as channel:
+        stubs = stubs_on(channel)
+        events = await watch(stubs, seen[0].run_id)
+        check_run(events)
+        assert events[: len(seen)] == seen
+        end = events[-1].run_finished
+        assert (end.state, end.stop_reason) == (run_pb2.RUN_STATE_FAILED, run_pb2.STOP_REASON_ERROR)
+        info = error_details_pb2.ErrorInfo()
+        end.error.details[0].Unpack(info)
+        assert info.reason == "SERVER_RESTARTED"
+        cut = next(event.message_completed for event in events if event.HasField("message_completed"))
+        assert cut.incomplete
+        assert cut.text == text_of(events)
+        assert await run_agent(stubs, run_spec(LONG), "r1") == events
+        goes_on = await run_agent(stubs, run_spec("What is 6 * 7?", seen[0].conversation_id))
+        assert "42" in text_of(goes_on)
+
+
+async def test_a_waiting_run_goes_on_after_a_kill(own_server: ServerProcess) -> None:
+    async with channel_to(own_server) as channel:
+        stubs = stubs_on(channel)
+        seen = await read_some(stubs, "", 2)
+        request = agent_service_pb2.StartRunRequest(run=run_spec("What is 6 * 7?", seen[0].conversation_id))
+        waiting = (await stubs.agents.StartRun(request, timeout=RPC_DEADLINE_S)).run
+        own_server.kill()
+    own_server.start()
+    async with channel_to(own_server) as channel:
+        events = await watch(stubs_on(channel), waiting.run_id)
+        check_run(events)
+        assert "42" in text_of(events)
+
+
+async def test_a_cancel_that_was_accepted_is_honoured_after_a_kill(own_server: ServerProcess) -> None:
+    async with channel_to(own_server) as channel:
+        stubs = stubs_on(channel)
+        run_id = (await read_some(stubs, "", 2))[0].run_id
+        await stubs.agents.CancelRun(agent_service_pb2.CancelRunRequest(run_id=run_id), timeout=RPC_DEADLINE_S)
+        own_server.kill()
+    own_server.start()
+    async with channel_to(own_server) as channel:
+        events = await watch(stubs_on(channel), run_id)
+        check_run(events)
+        assert events[-1].run_finished.state == run_pb2.RUN_STATE_CANCELLED
+
+
+async def test_a_stop_ends_streams_at_an_event_boundary_and_parks_the_runs(own_server: ServerProcess) -> None:
+    async with channel_to(own_server) as channel:
+        request = agent_service_pb2.RunAgentRequest(run=run_spec(LONG))
+        call = stubs_on(channel).agents.RunAgent(request, timeout=RPC_DEADLINE_S)
+        seen: list[run_event_pb2.RunEvent] = []
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await read_until_stopped(own_server, call, seen)
+        assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert reason_of(ended.value) == "SERVER_DRAINING"
+        assert await asyncio.to_thread(own_server.wait) == 0
+    check_run(seen, finished=False)
+    own_server.start()
+    async with channel_to(own_server) as channel:
+        events = await watch(stubs_on(channel), seen[0].run_id)
+        check_run(events)
+        assert events[: len(seen)] == seen
+
+
+async def test_a_second_server_on_the_data_is_refused_and_told_where_the_first_one_listens(
+    own_server: ServerProcess,
+) -> None:
+    second = ServerProcess(own_server.data_dir)
+    with pytest.raises(AssertionError, match=re.escape(own_server.address)) as refused:
+        second.start()
+    assert "Traceback" not in str(refused.value)
+    assert second.wait() != 0
