@@ -47,11 +47,15 @@ async def read_step(chunks: AsyncIterable[ModelChunk], sink: EventSink) -> Model
         ModelError: the model failed, or its stream ended without a finish.
     """
     reader = _StepReader(sink)
+    step = None
     async for chunk in chunks:
         if isinstance(chunk, FinishChunk):
-            return await reader.complete(chunk)
-        if not await reader.take(chunk):
+            # And on to the stream's end: only then can its connection be used again.
+            step = await reader.complete(chunk)
+        elif not await reader.take(chunk):
             return await reader.complete(FinishChunk(FinishReason.LENGTH))
+    if step is not None:
+        return step
     raise ModelError(
         ErrorKind.UNAVAILABLE, Reason.MODEL_STREAM_INCOMPLETE, "the model's answer broke off before it was finished"
     )

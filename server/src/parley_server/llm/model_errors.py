@@ -1,0 +1,116 @@
+"""The ways a call of the model's server fails, each with its reason and Parley's own sentence."""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from parley_server.domain.errors import ErrorKind, Reason
+from parley_server.llm.model_service import ModelError
+
+MAX_RETRY_AFTER_S = 3600.0
+
+_CONTEXT_TOO_LONG = re.compile(
+    rb"context_length_exceeded|exceed_context_size|context (length|size|window)|too many (input )?tokens"
+    rb"|prompt is too long",
+    re.IGNORECASE,
+)
+_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}\Z", re.ASCII)
+
+
+class ModelStatusError(ModelError):
+    """The model's server answered with an HTTP status that is no success; the fields are for the log."""
+
+    def __init__(
+        self, kind: ErrorKind, reason: Reason, message: str, *, http_status: int, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(kind, reason, message, retry_after_s=retry_after_s(headers))
+        self.http_status = http_status
+        self.upstream_request_id = upstream_request_id(headers)
+
+
+def unavailable() -> ModelError:
+    """The server cannot be reached, or hung up before it answered."""
+    return ModelError(
+        ErrorKind.UNAVAILABLE, Reason.MODEL_UNAVAILABLE, "the model's server could not be reached or hung up"
+    )
+
+
+def timed_out() -> ModelError:
+    """The server took longer than the settings allow."""
+    return ModelError(ErrorKind.DEADLINE_EXCEEDED, Reason.MODEL_TIMEOUT, "the model's server did not answer in time")
+
+
+def incomplete() -> ModelError:
+    """The answer began and ended without saying that it was finished."""
+    return ModelError(
+        ErrorKind.UNAVAILABLE, Reason.MODEL_STREAM_INCOMPLETE, "the model's answer ended before it was finished"
+    )
+
+
+def invalid(problem: str) -> ModelError:
+    """The answer breaks the protocol or a limit, or reports an error; `problem` is our own words for it.
+
+    UNAVAILABLE and not INTERNAL: the fault is the other server's, and asking again may well succeed.
+    """
+    return ModelError(
+        ErrorKind.UNAVAILABLE, Reason.MODEL_RESPONSE_INVALID, f"the model's server sent a bad answer: {problem}"
+    )
+
+
+def refused(status: int, headers: Mapping[str, str], body: bytes) -> ModelStatusError:
+    """Make the error for an HTTP status other than success; `body` is only searched for what it says of the length."""
+    kind, reason, message = _meaning(status, body)
+    return ModelStatusError(kind, reason, message, http_status=status, headers=headers)
+
+
+def upstream_request_id(headers: Mapping[str, str]) -> str:
+    """Return the id the server gave the request, for logs; empty when it has none or one that is no id."""
+    request_id = headers.get("x-request-id", "")
+    return request_id if _REQUEST_ID.match(request_id) else ""
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds the server asks to wait, when it says so and means at most an hour."""
+    try:
+        if "retry-after-ms" in headers:
+            seconds = float(headers["retry-after-ms"]) / 1000
+        else:
+            seconds = _seconds(headers.get("retry-after", ""))
+    except (ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= MAX_RETRY_AFTER_S else None
+
+
+def _seconds(value: str) -> float:
+    """Read seconds or an HTTP date. Raises ValueError for anything else."""
+    try:
+        return float(value)
+    except ValueError:
+        moment = parsedate_to_datetime(value)
+        return (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()
+
+
+def _meaning(status: int, body: bytes) -> tuple[ErrorKind, Reason, str]:
+    if status in {401, 403}:
+        return (
+            ErrorKind.FAILED_PRECONDITION,
+            Reason.MODEL_AUTHENTICATION_FAILED,
+            "the model's server refused this server's API key",
+        )
+    if status == 429:
+        return ErrorKind.RESOURCE_EXHAUSTED, Reason.MODEL_RATE_LIMITED, "the model's server is limiting requests"
+    if status >= 500 or status in {408, 409, 425}:
+        return ErrorKind.UNAVAILABLE, Reason.MODEL_UNAVAILABLE, "the model's server is not available"
+    if status == 413 or (status in {400, 422} and _CONTEXT_TOO_LONG.search(body)):
+        return (
+            ErrorKind.FAILED_PRECONDITION,
+            Reason.MODEL_CONTEXT_TOO_LONG,
+            "the conversation is too long for this model",
+        )
+    return (
+        ErrorKind.FAILED_PRECONDITION,
+        Reason.MODEL_REQUEST_REJECTED,
+        "the model's server rejected the request; check the model's name and options",
+    )
