@@ -83,12 +83,13 @@ async def test_a_started_run_goes_on_by_itself_and_is_watched_by_many(stubs: Stu
 
 async def test_ending_the_watch_does_not_end_the_run(stubs: Stubs) -> None:
     call = stubs.agents.RunAgent(agent_service_pb2.RunAgentRequest(run=run_spec(LONG)), timeout=RPC_DEADLINE_S)
+    seen = []
     async for response in call:
-        run_id = response.event.run_id
+        seen.append(response.event)
         if response.event.HasField("text_delta"):
             break
     call.cancel()
-    events = await watch(stubs, run_id)
+    events = await watch(stubs, seen[0].run_id)
     check_run(events)
     assert events[-1].run_finished.state == run_pb2.RUN_STATE_SUCCEEDED
 

@@ -17,7 +17,7 @@ from parley_server.domain.errors import (
     RequestIdReusedError,
 )
 from parley_server.domain.message import AssistantItem, UserItem
-from parley_server.domain.principal import PrincipalKind
+from parley_server.domain.principal import Principal, PrincipalKind
 from parley_server.domain.run import ConcurrencyPolicy, RunEnd, RunSpec, RunState, StopReason
 from parley_server.domain.run_event import RunStarted
 from parley_server.domain.usage import Usage
@@ -97,6 +97,18 @@ async def test_a_request_id_means_one_conversation(
         assert await store.for_user(ann).conversations.create("A", {}, once) == first
         with pytest.raises(RequestIdReusedError):
             await store.for_user(ann).conversations.create("B", {}, Idempotency("r1", "conversations.create", b"b"))
+
+
+async def test_a_request_id_of_one_service_is_each_of_its_users_own(store: SqlStore, ann: RequestContext) -> None:
+    service = Principal(kind=PrincipalKind.SERVICE, subject="bot", act_as=("*",), method="test")
+    once = Idempotency("r1", "conversations.create", b"a")
+    made = [
+        await store.for_user(ann.model_copy(update={"principal": service, "user_id": user_id})).conversations.create(
+            "A", {}, once
+        )
+        for user_id in ("ann", "bob", "ann")
+    ]
+    assert made[0] == made[2] != made[1]
 
 
 async def test_an_accepted_run_is_durable_with_its_input(store: SqlStore, ann: RequestContext) -> None:

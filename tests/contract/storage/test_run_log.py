@@ -105,19 +105,30 @@ async def test_nobody_watches_somebody_elses_run(store: SqlStore, ann: RequestCo
             await appender.finish(answer("x"))
 
 
-async def test_an_event_is_durable_before_a_watcher_sees_it(
-    store: SqlStore, ann: RequestContext, tmp_path: Path
-) -> None:
+async def test_nobody_sees_an_event_before_its_commit(store: SqlStore, ann: RequestContext, tmp_path: Path) -> None:
     run, appender = await accept(store, ann)
+    blocker = sqlite3.connect(tmp_path / "parley.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
     await appender.append(TextDelta("precious"), "item_a")
-    async with aclosing(store.for_user(ann).runs.watch(run.run_id, 1)) as batches:
-        async for batch in batches:
-            with sqlite3.connect(tmp_path / "parley.db") as other:
-                blobs = other.execute("SELECT frames FROM run_journal WHERE first_seq > 1").fetchall()
-            other.close()
-            assert b"precious" in blobs[0][0]
-            assert batch[0].seq == 2
-            break
+    await asyncio.sleep(0.1)
+    # Both the one that waits and one that comes while the commit is stuck.
+    watchers = [asyncio.create_task(first_batch(store, ann, run.run_id)) for _ in range(2)]
+    await asyncio.sleep(0.2)
+    assert not any(watcher.done() for watcher in watchers)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    for watcher in watchers:
+        assert [event.seq for event in await watcher] == [2]
+    with sqlite3.connect(tmp_path / "parley.db") as other:
+        blobs = other.execute("SELECT frames FROM run_journal WHERE first_seq = 2").fetchall()
+    other.close()
+    assert b"precious" in blobs[0][0]
+
+
+async def first_batch(store: SqlStore, context: RequestContext, run_id: str) -> tuple[StoredEvent, ...]:
+    """Return what comes first after `run_accepted`."""
+    async with aclosing(store.for_user(context).runs.watch(run_id, 1)) as batches:
+        return await anext(batches)
 
 
 async def test_many_watchers_see_the_same(store: SqlStore, ann: RequestContext) -> None:

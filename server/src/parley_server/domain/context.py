@@ -114,7 +114,7 @@ class RequestContext(BaseModel):
             ClockSkewError: the claim's timestamp is more than five minutes off `now`.
             UserMismatchError: the caller may not speak for the user the claim names.
         """
-        now = now or datetime.now(UTC)
+        now = datetime.now(UTC) if now is None else now.astimezone(UTC)
         if claim.timestamp is not None and abs(claim.timestamp - now) > MAX_CLOCK_SKEW:
             raise ClockSkewError(
                 "the context's timestamp is more than 5 minutes off the server's clock",
@@ -123,7 +123,8 @@ class RequestContext(BaseModel):
         user_id = claim.user_id or principal.subject
         if not principal.may_act_as(user_id):
             raise UserMismatchError("the context's user_id is not one this credential may speak for")
-        return cls(
+        # Without validating again: every part was when it was made, and this runs for every call.
+        return cls.model_construct(
             user_id=user_id,
             principal=principal,
             request_id=request_id or new_id("req"),

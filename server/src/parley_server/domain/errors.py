@@ -227,6 +227,9 @@ class CursorAheadError(ParleyError):
     kind = ErrorKind.OUT_OF_RANGE
     reason = Reason.CURSOR_AHEAD
 
+    def __init__(self, last_seq: int) -> None:
+        super().__init__("after_seq lies beyond the end of the run's log", metadata={"last_seq": str(last_seq)})
+
 
 class SlowConsumerError(ParleyError):
     """The client did not take a message for so long that the call was ended; re-attach with `after_seq`."""

@@ -13,9 +13,7 @@ UserId = Annotated[str, StringConstraints(pattern=USER_ID_PATTERN)]
 ActAsPattern = Annotated[str, StringConstraints(pattern=ACT_AS_PATTERN)]
 
 ADMIN_SCOPE = "admin"
-USER_SCOPES = frozenset(
-    {"agents:read", "runs:read", "runs:write", "conversations:read", "conversations:write"}
-)
+USER_SCOPES = frozenset({"agents:read", "runs:read", "runs:write", "conversations:read", "conversations:write"})
 ALL_SCOPES = USER_SCOPES | {ADMIN_SCOPE}
 
 _user_id = re.compile(USER_ID_PATTERN)
@@ -49,9 +47,7 @@ class Principal(BaseModel):
         """Tell whether this caller may speak for `user_id`: himself, or inside a service's patterns."""
         if user_id == self.subject:
             return True
-        return self.kind is PrincipalKind.SERVICE and any(
-            _covers(pattern, user_id) for pattern in self.act_as
-        )
+        return self.kind is PrincipalKind.SERVICE and any(_covers(pattern, user_id) for pattern in self.act_as)
 
 
 def _covers(pattern: str, user_id: str) -> bool:

@@ -221,6 +221,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "AGENT_FAILED", "domain": "parley.v1", "metadata": {}}
     """
+    ERROR_REASON_CALL_TIMEOUT: _ErrorReason.ValueType  # 36
+    """ERROR_REASON_CALL_TIMEOUT, with DEADLINE_EXCEEDED: a unary call without a deadline of its own was not answered
+    within 30 s.
+
+        {"reason": "CALL_TIMEOUT", "domain": "parley.v1", "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is every reason a client may branch on. An error carries one google.rpc.ErrorInfo whose `reason` is the
@@ -427,5 +433,11 @@ ERROR_REASON_AGENT_FAILED: ErrorReason.ValueType  # 35
 """ERROR_REASON_AGENT_FAILED, in Run.error with INTERNAL: the agent's own code failed.
 
     {"reason": "AGENT_FAILED", "domain": "parley.v1", "metadata": {}}
+"""
+ERROR_REASON_CALL_TIMEOUT: ErrorReason.ValueType  # 36
+"""ERROR_REASON_CALL_TIMEOUT, with DEADLINE_EXCEEDED: a unary call without a deadline of its own was not answered
+within 30 s.
+
+    {"reason": "CALL_TIMEOUT", "domain": "parley.v1", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -65,7 +65,7 @@ class RunAcceptance:
         if existing is not None:
             return Accepted(existing)
         conversation_id, active_run_id = self._conversation(connection)
-        waiting = self._check_queue(connection, conversation_id) if active_run_id else 0
+        waiting = self._check_queue(connection, conversation_id, active_run_id) if active_run_id else 0
         run = self._insert_run(connection, conversation_id)
         if not active_run_id:
             self._make_active(connection, conversation_id)
@@ -90,21 +90,23 @@ class RunAcceptance:
             raise NotFoundError("conversation")
         return self._spec.conversation_id, row.active_run_id or ""
 
-    def _check_queue(self, connection: Connection, conversation_id: str) -> int:
+    def _check_queue(self, connection: Connection, conversation_id: str, active_run_id: str) -> int:
         """Return how many runs wait behind the active one. Raises when this one may not join them."""
         if self._spec.concurrency_policy is ConcurrencyPolicy.REJECT:
-            raise ConversationBusyError("the conversation has a run under way")
+            raise ConversationBusyError(
+                "the conversation has a run under way", metadata={"active_run_id": active_run_id}
+            )
         queued = select(func.count()).where(
             runs.c.conversation_id == conversation_id,
             runs.c.state == RunState.QUEUED,
-            runs.c.run_id
-            != select(conversations.c.active_run_id)
-            .where(conversations.c.conversation_id == conversation_id)
-            .scalar_subquery(),
+            runs.c.run_id != active_run_id,
         )
         waiting: int = connection.execute(queued).scalar_one()
         if waiting >= MAX_QUEUED_RUNS:
-            raise QueueFullError(f"{MAX_QUEUED_RUNS} runs wait in this conversation already")
+            raise QueueFullError(
+                f"{MAX_QUEUED_RUNS} runs wait in this conversation already",
+                metadata={"max_queued": str(MAX_QUEUED_RUNS)},
+            )
         return waiting
 
     def _insert_run(self, connection: Connection, conversation_id: str) -> Run:

@@ -172,7 +172,7 @@ class LiveRun:
     async def follow(self, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...]]:
         """Yield the durable events above `after_seq` as they come; see `RunRepository.watch`."""
         if after_seq > self.last_seq:
-            raise CursorAheadError("after_seq lies beyond the end of the run's log")
+            raise CursorAheadError(self.last_seq)
         position = after_seq
         while True:
             batch = tuple(self.tail[position : position + MAX_BATCH_EVENTS])

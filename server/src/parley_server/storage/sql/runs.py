@@ -108,7 +108,7 @@ class SqlRunRepository:
 
     async def _archived(self, run: Run, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...]]:
         if after_seq > run.last_seq:
-            raise CursorAheadError("after_seq lies beyond the end of the run's log")
+            raise CursorAheadError(run.last_seq)
         while after_seq < run.last_seq:
             rows = await self._database.fetch(_PAGE, {"run_id": run.run_id, "seq": after_seq + 1})
             events = frames.unpack(number(rows[0], "first_seq"), blob(rows[0], "frames"))

@@ -47,9 +47,10 @@ class SqlStore:
 @asynccontextmanager
 async def open_store(database: Database, codec: EventCodec, page_token_key: bytes) -> AsyncIterator[SqlStore]:
     """Open the store over an open database; on leaving, what was appended is committed first."""
-    async with Writer(database) as writer:
-        run_log = RunLog(writer, codec)
-        try:
+    writer = Writer(database)
+    run_log = RunLog(writer, codec)
+    try:
+        async with writer:
             yield SqlStore(database, writer, run_log, PageTokens(page_token_key))
-        finally:
-            run_log.close()
+    finally:
+        run_log.close()

@@ -1,0 +1,77 @@
+"""Group commit: what fails undoes itself and nothing else, and every waiter hears its own outcome."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from parley_server.domain.errors import NotFoundError, StorageUnavailableError
+from parley_server.storage.sql.database import Database
+from parley_server.storage.sql.sqlite import SqliteDatabase
+from parley_server.storage.sql.writer import Writer
+from sqlalchemy import Connection, text
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with SqliteDatabase(tmp_path / "parley.db") as opened:
+        await opened.transaction(lambda connection: execute(connection, "CREATE TABLE t (n INTEGER)"))
+        yield opened
+
+
+def execute(connection: Connection, statement: str) -> None:
+    connection.execute(text(statement))
+
+
+def insert(connection: Connection, number: int) -> int:
+    connection.execute(text("INSERT INTO t VALUES (:n)"), {"n": number})
+    return number
+
+
+async def numbers(database: Database) -> list[object]:
+    return [row["n"] for row in await database.fetch(text("SELECT n FROM t ORDER BY n"))]
+
+
+async def test_a_failing_write_is_undone_alone(database: Database) -> None:
+    def fail(connection: Connection, number: int) -> int:
+        insert(connection, number)
+        raise NotFoundError("thing") if number % 3 == 0 else ValueError("a fault")
+
+    async with Writer(database) as writer:
+        outcomes = await asyncio.gather(
+            *(
+                writer.run(lambda connection, n=n: insert(connection, n) if n % 2 else fail(connection, n))  # type: ignore[misc]
+                for n in range(20)
+            ),
+            return_exceptions=True,
+        )
+    for number, outcome in enumerate(outcomes):
+        if number % 2:
+            assert outcome == number
+        else:
+            assert isinstance(outcome, NotFoundError if number % 3 == 0 else ValueError)
+    assert await numbers(database) == list(range(1, 20, 2))
+
+
+async def test_what_is_queued_is_committed_before_the_end(database: Database) -> None:
+    async with Writer(database) as writer:
+        waiting = [asyncio.create_task(writer.run(lambda connection, n=n: insert(connection, n))) for n in range(5)]  # type: ignore[misc]
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*waiting) == list(range(5))
+    assert await numbers(database) == list(range(5))
+
+
+async def test_a_waiter_that_goes_away_takes_nobody_with_it(database: Database) -> None:
+    async with Writer(database) as writer:
+        leaving = asyncio.create_task(writer.run(lambda connection: insert(connection, 1)))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert await writer.run(lambda connection: insert(connection, 2)) == 2
+    assert await numbers(database) == [1, 2]
+
+
+async def test_a_store_that_cannot_write_says_so_and_recovers(database: Database) -> None:
+    async with Writer(database) as writer:
+        with pytest.raises(StorageUnavailableError):
+            await writer.run(lambda connection: execute(connection, "INSERT INTO absent VALUES (1)"))
+        assert await writer.run(lambda connection: insert(connection, 3)) == 3
