@@ -27,7 +27,7 @@ def test_the_readmes_program_prints_the_tool_call_the_answer_and_the_end(server:
         env={**os.environ, "PARLEY_TARGET": server.address},
     )
     call, answer, end = done.stdout.splitlines()
-    assert call == '[calculator {"expression":"17 * 23"}]'
+    assert call == '[calculator {"expression": "17 * 23"}]'
     assert answer == "17 * 23 = 391"
     assert re.fullmatch(r"\d+ events, \d+ tokens", end)
 

@@ -1,0 +1,169 @@
+"""The client: one connection to a server, and everything that can be asked over it."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+from parley.v1.admin_service_pb2 import GetServerInfoRequest, GetServerInfoResponse
+from parley.v1.admin_service_pb2_grpc import AdminServiceStub
+from parley.v1.agent_pb2 import Agent
+from parley.v1.agent_service_pb2 import RunAgentRequest, StartRunRequest
+from parley.v1.run_pb2 import Run, RunState
+
+from parley_client.call_metadata import Caller
+from parley_client.channel import open_channel, require_private
+from parley_client.conversations import Conversations
+from parley_client.reconnect import DEFAULT_LIMITS, ReconnectLimits
+from parley_client.run_request import Input, run_spec
+from parley_client.run_stream import OnReconnect, RunStream
+from parley_client.runs import RunCalls
+from parley_client.transport import Transport
+
+DEFAULT_TARGET: Final = "127.0.0.1:50051"
+
+
+class ParleyClient:
+    """A connection to a Parley server, open for the length of an `async with`.
+
+    `target` (`HOST:PORT` or `unix:PATH`) and `api_key` come from PARLEY_TARGET and PARLEY_API_KEY when they are None.
+    `user_id` is for services that act for their users. `time_zone` and `locale` are this machine's when they are None.
+    `tls` is True for the machine's root certificates, or a `grpc.ChannelCredentials`. An API key is refused without
+    TLS on anything but loopback and unix sockets, unless `allow_plaintext_key` says that the network is safe.
+    `timeout_s` bounds every unary call.
+
+    gRPC's asyncio side belongs to one event loop per process: use all clients of a process on the same loop.
+
+    Raises ValueError for a key that may not be sent.
+    """
+
+    def __init__(  # noqa: PLR0913 - a connection's settings, each with a default
+        self,
+        target: str | None = None,
+        api_key: str | None = None,
+        *,
+        user_id: str = "",
+        time_zone: str | None = None,
+        locale: str | None = None,
+        client_name: str = "",
+        client_version: str = "",
+        tls: bool | grpc.ChannelCredentials = False,
+        allow_plaintext_key: bool = False,
+        timeout_s: float = 30.0,
+        reconnect: ReconnectLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.target = target or os.environ.get("PARLEY_TARGET") or DEFAULT_TARGET
+        api_key = os.environ.get("PARLEY_API_KEY", "") if api_key is None else api_key
+        if not allow_plaintext_key:
+            require_private(self.target, api_key=api_key, tls=tls)
+        self._caller = Caller.here(
+            api_key=api_key,
+            user_id=user_id,
+            time_zone=time_zone,
+            locale=locale,
+            client_name=client_name,
+            client_version=client_version,
+        )
+        self._tls = tls
+        self._timeout_s = timeout_s
+        self._reconnect = reconnect
+        self._open: _OpenClient | None = None
+
+    async def __aenter__(self) -> Self:
+        self._open = _OpenClient(Transport(open_channel(self.target, self._tls), self._caller, self._timeout_s))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._open is not None:
+            await self._open.transport.channel.close()
+
+    def run(
+        self,
+        run_input: Input,
+        *,
+        agent: str = "",
+        conversation_id: str = "",
+        request_id: str = "",
+        deadline_s: float | None = None,
+        on_reconnect: OnReconnect | None = None,
+    ) -> RunStream:
+        """Start a run and follow it; entering the returned context waits until the server has accepted the run.
+
+        `run_input` is the user's words, a list of ContentPart, or a whole RunSpec. `conversation_id` goes on with a
+        conversation; empty begins one. The same `request_id` with the same request is the same run; one is made up
+        when it is empty. `deadline_s` is how long the run may take.
+        """
+        spec = run_spec(run_input, agent=agent, conversation_id=conversation_id, deadline_s=deadline_s)
+        request = RunAgentRequest(run=spec, request_id=request_id or uuid.uuid4().hex)
+        return RunStream(self._calls.runs, self._reconnect, request=request, on_reconnect=on_reconnect)
+
+    def watch(self, run_id: str, after_seq: int = 0, *, on_reconnect: OnReconnect | None = None) -> RunStream:
+        """Follow a run that there is, live or finished, from the event after `after_seq`."""
+        return RunStream(
+            self._calls.runs, self._reconnect, run_id=run_id, after_seq=after_seq, on_reconnect=on_reconnect
+        )
+
+    async def start(
+        self,
+        run_input: Input,
+        *,
+        agent: str = "",
+        conversation_id: str = "",
+        request_id: str = "",
+        deadline_s: float | None = None,
+    ) -> Run:
+        """Start a run and leave it to itself; `watch` follows it later. The arguments are those of `run`."""
+        spec = run_spec(run_input, agent=agent, conversation_id=conversation_id, deadline_s=deadline_s)
+        return await self._calls.runs.start(StartRunRequest(run=spec, request_id=request_id or uuid.uuid4().hex))
+
+    async def get_run(self, run_id: str) -> Run:
+        """Return a run as it stands."""
+        return await self._calls.runs.get(run_id)
+
+    async def cancel_run(self, run_id: str, reason: str = "") -> Run:
+        """Ask a run to stop and return it as it stands; asking twice changes nothing."""
+        return await self._calls.runs.cancel(run_id, reason)
+
+    def list_runs(
+        self,
+        *,
+        conversation_id: str = "",
+        agent: str = "",
+        states: Iterable[RunState.ValueType] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Run]:
+        """List the user's runs, the newest first, without their output; pages are fetched as they are needed."""
+        return self._calls.runs.list(conversation_id=conversation_id, agent=agent, states=states, labels=labels or {})
+
+    async def agents(self) -> list[Agent]:
+        """Return the server's agents, ordered by id."""
+        return [agent async for agent in self._calls.runs.agents()]
+
+    async def server_info(self) -> GetServerInfoResponse:
+        """Return the server's version, features and limits, and whether a script stands in for a model."""
+        return await self._calls.transport.unary(self._calls.admin.GetServerInfo, GetServerInfoRequest())
+
+    @property
+    def conversations(self) -> Conversations:
+        """The user's conversations."""
+        return self._calls.conversations
+
+    @property
+    def _calls(self) -> "_OpenClient":
+        if self._open is None:
+            raise RuntimeError("the client is not open: use it inside `async with ParleyClient() as client:`")
+        return self._open
+
+
+class _OpenClient:
+    """What exists while the connection does."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.runs = RunCalls(transport)
+        self.conversations = Conversations(transport)
+        self.admin = AdminServiceStub(transport.channel)

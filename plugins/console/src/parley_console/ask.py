@@ -1,0 +1,117 @@
+"""`parley ask`: one question, one answer, and an exit code for scripts."""
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from parley_client import ParleyClient, ParleyError, RunStream
+
+from parley_console.answer_output import EventLinesOutput, ObjectOutput, TextOutput
+from parley_console.connecting import client_for
+from parley_console.connection import Connection
+from parley_console.exit_codes import ExitCode
+from parley_console.failure_text import call_failure, run_failure, shortfall
+from parley_console.following import Ending, follow
+from parley_console.interrupts import Sigint, cancelling_this_task
+from parley_console.outcome import exit_code_of_run, exit_code_of_status
+from parley_console.run_view import RunView
+from parley_console.screen import Nowhere, Screen, Style
+
+
+class Form(Enum):
+    """How the answer is written."""
+
+    TEXT = auto()
+    OBJECT = auto()
+    EVENT_LINES = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, of whom, and for how long; `deadline_s` None leaves that to the server."""
+
+    text: str
+    agent: str = ""
+    deadline_s: float | None = None
+    continue_last: bool = False
+
+
+def run_ask(connection: Connection, question: Question, form: Form) -> ExitCode:
+    """Connect, ask and disconnect; returns the exit code.
+
+    A reader that goes away early, as `head` does, is no failure.
+    """
+
+    async def ask_connected() -> ExitCode:
+        async with client_for(connection) as client:
+            return await ask(client, question, form)
+
+    try:
+        return asyncio.run(ask_connected())
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+
+
+async def ask(client: ParleyClient, question: Question, form: Form, patience_s: float = 15.0) -> ExitCode:
+    """Ask over an open client; standard output gets the answer, standard error all the rest.
+
+    After Ctrl-C the run has `patience_s` to end.
+
+    Raises BrokenPipeError when nobody reads the answer any more.
+    """
+    errors = Screen(sys.stderr)
+    view = RunView(
+        answer=Screen(sys.stdout) if form is Form.TEXT else Nowhere(),
+        progress=errors if errors.is_terminal else Nowhere(),
+        errors=errors,
+    )
+    output = _OUTPUT_OF_FORM[form](view)
+    sigint = Sigint()
+    stream: RunStream | None = None
+    try:
+        with sigint.installed(), sigint.heard_by(cancelling_this_task()):
+            stream = await _start(client, question, view)
+            ending = await follow(stream, output, sigint, patience_s)
+    except ParleyError as error:
+        output.finish(stream, error)
+        errors.line(f"parley: {call_failure(error, client.target, stream)}", Style.RED)
+        return exit_code_of_status(error.code)
+    except asyncio.CancelledError:
+        return ExitCode.CANCELLED
+    output.finish(stream)
+    return _conclude(stream, ending, errors)
+
+
+_OUTPUT_OF_FORM: Final = {Form.TEXT: TextOutput, Form.OBJECT: ObjectOutput, Form.EVENT_LINES: EventLinesOutput}
+
+
+async def _start(client: ParleyClient, question: Question, view: RunView) -> RunStream:
+    conversation_id = ""
+    if question.continue_last:
+        async for conversation in client.conversations.list(page_size=1):
+            conversation_id = conversation.conversation_id
+            break
+    return client.run(
+        question.text,
+        agent=question.agent,
+        conversation_id=conversation_id,
+        deadline_s=question.deadline_s,
+        on_reconnect=view.reconnecting,
+    )
+
+
+def _conclude(stream: RunStream, ending: Ending, errors: Screen) -> ExitCode:
+    """Say on standard error what the answer does not, and choose the exit code."""
+    if ending is Ending.DETACHED:
+        errors.line(f"parley: the run goes on without you: {stream.run_id or 'not accepted yet'}")
+    if ending is not Ending.FINISHED or stream.finished is None:
+        return ExitCode.CANCELLED
+    trouble = run_failure(stream) or shortfall(stream)
+    if trouble:
+        errors.line(f"parley: {trouble}", Style.RED)
+    return exit_code_of_run(stream.finished.state)

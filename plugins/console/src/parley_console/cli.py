@@ -1,0 +1,111 @@
+"""The command line. What only a command needs is imported when it runs."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from parley_console.connection import Connection
+from parley_console.durations import duration_s
+from parley_console.exit_codes import ExitCode
+from parley_console.question import read_text
+from parley_console.version import VERSION
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        return int(parley.main(list(arguments), prog_name="parley", standalone_mode=False) or ExitCode.OK)
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except click.Abort:
+        return ExitCode.CANCELLED
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    """Keep what an option says of the connection, before the command's name or after it; the latter wins."""
+    if value and parameter.name:
+        setattr(context.ensure_object(Connection), parameter.name, value)
+
+
+def _connection_options(command: Command) -> Command:
+    for option in (
+        click.option(
+            "--root-certificates",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Roots to trust with --tls, as PEM [the ones gRPC brings].",
+            expose_value=False,
+            callback=_remember,
+        ),
+        click.option(
+            "--tls",
+            is_flag=True,
+            help="Use TLS. An API key crosses a network in no other way.",
+            expose_value=False,
+            callback=_remember,
+        ),
+        click.option(
+            "--api-key",
+            metavar="KEY",
+            help="API key. Others on this machine see it here; better set PARLEY_API_KEY.",
+            expose_value=False,
+            callback=_remember,
+        ),
+        click.option(
+            "--target",
+            metavar="ADDRESS",
+            help="Server, HOST:PORT or unix:PATH [PARLEY_TARGET, else 127.0.0.1:50051].",
+            expose_value=False,
+            callback=_remember,
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@_connection_options
+@click.version_option(VERSION, prog_name="parley")
+@click.pass_context
+def parley(context: click.Context) -> int:
+    """Talk to Parley's agents. Without a command: a chat, or `ask` when standard input is no terminal."""
+    if context.invoked_subcommand is not None:
+        return ExitCode.OK
+    if sys.stdin is None or not sys.stdin.isatty():
+        return ExitCode(context.invoke(ask))
+    if not sys.stdout.isatty():
+        raise click.UsageError("a chat needs a terminal; `parley ask` writes to files and pipes")
+    from parley_console.terminal_chat import run_chat  # noqa: PLC0415 - prompt_toolkit is for the chat alone
+
+    return run_chat(context.ensure_object(Connection))
+
+
+@parley.command()
+@click.argument("words", metavar="[TEXT]", nargs=-1)
+@click.option("--agent", default="", metavar="ID", help="Agent to ask [the server's default].")
+@click.option("-c", "--continue", "continue_last", is_flag=True, help="Go on with the conversation that was used last.")
+@click.option("--deadline", type=duration_s, metavar="TIME", help="Time the run may take: 90, 90s, 1.5m, 2h.")
+@click.option("--json", "form", flag_value="OBJECT", help="Print one JSON object when the run has ended.")
+@click.option("--stream-json", "form", flag_value="EVENT_LINES", help="Print every event as a line of JSON.")
+@_connection_options
+@click.pass_context
+def ask(
+    context: click.Context,
+    words: Sequence[str] = (),
+    agent: str = "",
+    continue_last: bool = False,
+    deadline: float | None = None,
+    form: str | None = None,
+) -> int:
+    """Ask one question and print the answer alone. TEXT `-`, or no TEXT and a pipe: read standard input."""
+    text = read_text(words)
+    from parley_console.ask import Form, Question, run_ask  # noqa: PLC0415 - gRPC is not for --help
+
+    question = Question(text, agent, deadline, continue_last)
+    return run_ask(context.ensure_object(Connection), question, Form[form or "TEXT"])

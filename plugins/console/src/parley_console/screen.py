@@ -1,0 +1,78 @@
+"""Where text goes: a terminal or a pipe, told apart once."""
+
+import io
+import os
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final, TextIO
+
+# Everything a terminal would obey instead of show: C0 without newline and tab, DEL, and C1.
+_OBEYED: Final = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+
+
+class Style(Enum):
+    """How a line looks where colours are allowed; the value is its SGR code."""
+
+    PLAIN = ""
+    DIM = "2"
+    RED = "31"
+    YELLOW = "33"
+
+
+class Screen:
+    """Writes text to one stream at once and keeps it harmless.
+
+    Text of models and tools never reaches a terminal with control characters in it. Colours are for terminals
+    without NO_COLOR. A pipe gets every character as it is.
+    """
+
+    def __init__(self, stream: TextIO, environment: Mapping[str, str] = os.environ) -> None:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows `?`
+        self._stream = stream
+        self.is_terminal = stream.isatty()
+        self._colours = self.is_terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+        self.at_line_start = True
+
+    def write(self, text: str, style: Style = Style.PLAIN) -> None:
+        """Write text. Raises BrokenPipeError when nobody reads any more."""
+        if not text:
+            return
+        shown = printable(text) if self.is_terminal else text
+        if style is not Style.PLAIN and self._colours:
+            shown = f"\x1b[{style.value}m{shown}\x1b[0m"
+        self._stream.write(shown)
+        self._stream.flush()
+        self.at_line_start = text.endswith("\n")
+
+    def line(self, text: str = "", style: Style = Style.PLAIN) -> None:
+        """Write one line of its own."""
+        self.end_line()
+        self.write(text, style)
+        self.write("\n")
+
+    def end_line(self) -> None:
+        """Go to the start of a line, if not there."""
+        if not self.at_line_start:
+            self.write("\n")
+
+    def disturb(self) -> None:
+        """Note that the terminal itself wrote something, as it does for Ctrl-C: what comes next needs a fresh line."""
+        if self.is_terminal:
+            self.at_line_start = False
+
+
+class Nowhere(Screen):
+    """Takes text and drops it."""
+
+    def __init__(self) -> None:
+        self.is_terminal = False
+        self.at_line_start = True
+
+    def write(self, text: str, style: Style = Style.PLAIN) -> None:
+        """Drop the text."""
+
+
+def printable(text: str) -> str:
+    """Return the text without what a terminal would obey; what is left is shown as it is."""
+    return text.translate(_OBEYED)

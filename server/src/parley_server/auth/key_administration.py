@@ -1,0 +1,103 @@
+"""Issuing and revoking API keys, for the command line and the ApiKeyService alike."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Generic, Protocol, TypeVar
+
+from parley_server.auth.api_key import PresentedKey
+from parley_server.domain.api_key import ApiKey
+from parley_server.domain.errors import InvalidRequestError, Violation
+from parley_server.domain.principal import ACT_AS_PATTERN, ALL_SCOPES, USER_SCOPES, PrincipalKind, is_user_id
+
+DEFAULT_LIFETIME = timedelta(days=90)
+
+_act_as = re.compile(ACT_AS_PATTERN)
+
+PageRequestT_contra = TypeVar("PageRequestT_contra", contravariant=True)
+PageT_co = TypeVar("PageT_co", covariant=True)
+
+
+class KeyRepository(Protocol[PageRequestT_contra, PageT_co]):
+    """Where keys are kept; how it pages its lists is its own affair."""
+
+    async def create(self, key: ApiKey, secret_hash: bytes) -> None:
+        """Store a new key with the keyed hash of its secret."""
+        ...
+
+    async def list(self, page: PageRequestT_contra, /) -> PageT_co:
+        """List, latest created first."""
+        ...
+
+    async def revoke(self, key_id: str, now: datetime) -> ApiKey:
+        """Mark a key revoked; again is no error. Raises NotFoundError."""
+        ...
+
+
+class KeyAdministration(Generic[PageRequestT_contra, PageT_co]):
+    """Issues, lists and revokes keys. `on_revoke` is told the id of every key that was revoked here."""
+
+    def __init__(
+        self,
+        keys: KeyRepository[PageRequestT_contra, PageT_co],
+        hash_key: bytes,
+        on_revoke: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._keys = keys
+        self._hash_key = hash_key
+        self._on_revoke = on_revoke
+
+    async def create(
+        self,
+        kind: PrincipalKind,
+        subject: str,
+        scopes: Iterable[str] = (),
+        act_as: Sequence[str] = (),
+        lifetime: timedelta | None = DEFAULT_LIFETIME,
+    ) -> tuple[ApiKey, str]:
+        """Issue a key and return it with its text, which is nowhere kept.
+
+        No scopes mean every scope but `admin`; no lifetime, a key that never expires.
+
+        Raises:
+            InvalidRequestError: a name, scope or pattern is not one that a key may have.
+        """
+        _check(kind, subject, scopes := frozenset(scopes) or USER_SCOPES, act_as)
+        presented = PresentedKey.mint()
+        now = datetime.now(UTC)
+        key = ApiKey(
+            key_id=presented.key_id,
+            kind=kind,
+            subject=subject,
+            scopes=scopes,
+            act_as=tuple(sorted(set(act_as))),
+            create_time=now,
+            expire_time=None if lifetime is None else now + lifetime,
+        )
+        await self._keys.create(key, presented.hash(self._hash_key))
+        return key, presented.text
+
+    async def list(self, page: PageRequestT_contra) -> PageT_co:
+        """List all keys, revoked and expired ones too, latest created first."""
+        return await self._keys.list(page)
+
+    async def revoke(self, key_id: str) -> ApiKey:
+        """End a key; again is no error. Raises NotFoundError."""
+        key = await self._keys.revoke(key_id, datetime.now(UTC))
+        self._on_revoke(key_id)
+        return key
+
+
+def _check(kind: PrincipalKind, subject: str, scopes: frozenset[str], act_as: Sequence[str]) -> None:
+    """Refuse what no key may have. Raises InvalidRequestError that names every fault."""
+    faults = []
+    if not is_user_id(subject):
+        faults.append(Violation("principal", "not a well-formed name"))
+    if unknown := scopes - ALL_SCOPES:
+        faults.append(Violation("scopes", f"no such scope: {', '.join(sorted(unknown))}"))
+    if act_as and kind is PrincipalKind.USER:
+        faults.append(Violation("act_as", "is for services only"))
+    if not all(_act_as.match(pattern) for pattern in act_as):
+        faults.append(Violation("act_as", "a pattern is a user id, or the beginning of one followed by *"))
+    if faults:
+        raise InvalidRequestError.of_all(faults)

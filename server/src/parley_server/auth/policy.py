@@ -1,0 +1,37 @@
+"""What a caller may do: a rule for every method, and no entry for those without one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from parley_server.domain.errors import ScopeMissingError
+from parley_server.domain.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may call a method: holders of `scope`; with an empty one every authenticated caller."""
+
+    scope: str = ""
+
+    def check(self, principal: Principal) -> None:
+        """Let `principal` pass. Raises ScopeMissingError."""
+        if self.scope and self.scope not in principal.scopes:
+            raise ScopeMissingError(f"the credential lacks the scope {self.scope}", metadata={"scope": self.scope})
+
+
+class MethodWithoutRuleError(Exception):
+    """A method has no access rule, so nobody may call it and the server does not start with it."""
+
+
+class AccessPolicy:
+    """The rules of all methods by their full names (`/parley.v1.AgentService/GetRun`)."""
+
+    def __init__(self, rules: Mapping[str, Rule]) -> None:
+        self._rules = dict(rules)
+
+    def rule_for(self, method: str) -> Rule:
+        """Return the method's rule. Raises MethodWithoutRuleError: there is no default."""
+        try:
+            return self._rules[method]
+        except KeyError:
+            raise MethodWithoutRuleError(f"{method} has no access rule") from None

@@ -1,0 +1,70 @@
+"""Who calls: a provider turns what a call brings into the principal it proves."""
+
+import ipaddress
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+from urllib.parse import unquote
+
+from parley_server.domain.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a call brings to prove its caller.
+
+    `authorization` is the header as sent, None without one. `peer` gives the transport's word for the other end:
+    `ipv4:127.0.0.1:40000`, `ipv6:%5B::1%5D:40000` or `unix:...`.
+    """
+
+    authorization: str | None
+    peer: Callable[[], str]
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the call came over a unix socket, or over TCP from this machine."""
+        family, _, address = self.peer().partition(":")
+        match family:
+            case "unix" | "unix-abstract":
+                return True
+            case "ipv4":
+                return address.startswith("127.")
+            case _:
+                return family == "ipv6" and _is_loopback_v6(unquote(address))
+
+
+def _is_loopback_v6(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        parsed = ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return (parsed.ipv4_mapped or parsed).is_loopback
+
+
+class NotMine(Enum):
+    """A provider's answer to a credential that is not of its kind."""
+
+    NOT_MINE = "not mine"
+
+
+NOT_MINE: Final = NotMine.NOT_MINE
+BUDGET_S: Final = 2.0
+
+
+class AuthProvider(ABC):
+    """Proves callers by one kind of credential, waiting at most BUDGET_S for whatever it has to ask."""
+
+    @abstractmethod
+    async def authenticate(self, credentials: Credentials) -> Principal | NotMine:
+        """Return the caller these credentials prove, or NOT_MINE when they are of another kind.
+
+        Raises:
+            CredentialsInvalidError: they are of this provider's kind and bad. No other provider is asked.
+            AuthUnavailableError, TimeoutError: whether they are good cannot be told now.
+        """
+
+    def forget(self, credential_id: str) -> None:  # noqa: B027  # only providers that remember override it
+        """Drop what is remembered of a credential that was revoked; a provider that remembers nothing ignores it."""

@@ -1,0 +1,274 @@
+"""The command line of the server. What a command needs is imported when it runs, so that `--help` is fast."""
+
+# ruff: noqa: PLC0415  # see above
+
+import asyncio
+import logging
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeVar
+
+import click
+
+from parley_server.domain.errors import ParleyError, StartError
+
+if TYPE_CHECKING:
+    from parley_server.app import Keys
+    from parley_server.domain.api_key import ApiKey
+    from parley_server.settings import LogSettings, Settings
+
+T = TypeVar("T")
+CommandT = TypeVar("CommandT", bound=Callable[..., None])
+
+DEFAULT_LIFETIME = "90d"
+_PAGE_SIZE = 200
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+class _Refusal(click.ClickException):
+    """Ends the program with one sentence: what was asked for cannot be done."""
+
+    def show(self, file: IO[str] | None = None) -> None:
+        """Write the sentence to standard error."""
+        click.echo(f"parley-server: {self.message}", file=file, err=True)
+
+
+class _ConfigFailure(_Refusal):
+    """Ends the program with one sentence: something has to be set right first."""
+
+    exit_code = 78
+
+
+class _Program(click.Group):
+    """Turns the server's own errors into sentences."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except StartError as error:
+            raise _ConfigFailure(str(error)) from error
+        except ParleyError as error:
+            raise _Refusal(error.message) from error
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="parley-server")
+def cli() -> None:
+    """Parley, a self-hosted agent service."""
+
+
+def _with_config(command: CommandT) -> CommandT:
+    """Add the options that say where the settings are."""
+    config = click.option("--config", type=click.Path(path_type=Path), help="The settings; default: parley.toml.")
+    data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Where the server keeps its data.")
+    return config(data_dir(command))
+
+
+@cli.command()
+@click.option("--listen", help="HOST:PORT, with port 0 for any free one, or unix:PATH.")
+@_with_config
+def serve(listen: str | None, config: Path | None, data_dir: Path | None) -> None:
+    """Serve until interrupted."""
+    settings = _load(config, data_dir, listen)
+    _configure_logging(settings.log)
+    from parley_server import app
+
+    _run(app.serve(settings))
+
+
+@cli.group()
+def keys() -> None:
+    """Issue, list and revoke API keys."""
+
+
+@keys.command("create")
+@click.option("--user", help="The user the key is for.")
+@click.option("--service", help="The service the key is for.")
+@click.option("--act-as", multiple=True, help="Users the service may act for: a name, or its beginning and *.")
+@click.option("--scope", multiple=True, help="What the key may do; default: all but admin.")
+@click.option("--expires", default=DEFAULT_LIFETIME, show_default=True, help="90d, 12h, 30m or never.")
+@_with_config
+def create_key(
+    user: str | None,
+    service: str | None,
+    act_as: tuple[str, ...],
+    scope: tuple[str, ...],
+    expires: str,
+    **where: Path | None,
+) -> None:
+    """Issue a key and print it; it is shown here and nowhere else."""
+    from parley_server.domain.principal import PrincipalKind
+
+    if (user is None) == (service is None):
+        raise click.UsageError("name either --user or --service")
+    kind = PrincipalKind.SERVICE if user is None else PrincipalKind.USER
+    lifetime = _lifetime(expires)
+
+    async def create() -> str:
+        async with _keys(where) as administration:
+            _, text = await administration.create(kind, user or service or "", scope, act_as, lifetime)
+            return text
+
+    click.echo(_run(create()))
+
+
+@keys.command("list")
+@_with_config
+def list_keys(**where: Path | None) -> None:
+    """List all keys, without their secrets."""
+    from parley_server.storage.repositories import PageRequest
+
+    async def listed() -> None:
+        async with _keys(where) as administration:
+            token = ""
+            while True:
+                page = await administration.list(PageRequest(_PAGE_SIZE, token))
+                for key in page.items:
+                    click.echo(_line(key))
+                token = page.next_token
+                if not token:
+                    return
+
+    _run(listed())
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+@_with_config
+def revoke_key(key_id: str, **where: Path | None) -> None:
+    """End a key; KEY_ID is what `keys list` shows first."""
+
+    async def revoke() -> None:
+        async with _keys(where) as administration:
+            await administration.revoke(key_id)
+
+    _run(revoke())
+
+
+@cli.group("config")
+def config_group() -> None:
+    """Look at the settings."""
+
+
+@config_group.command("check")
+@_with_config
+def check_config(config: Path | None, data_dir: Path | None) -> None:
+    """Read the settings and say whether they are right."""
+    settings = _load(config, data_dir)
+    click.echo(f"ok: {settings.config_file or 'no configuration file'}, data in {settings.data_dir}")
+
+
+@config_group.command("show")
+@_with_config
+def show_config(config: Path | None, data_dir: Path | None) -> None:
+    """Print the settings in force, without secrets."""
+    settings = _load(config, data_dir)
+    click.echo(f"data_dir: {settings.data_dir}\nconfig_file: {settings.config_file or '-'}")
+    for name in ("server", "model", "storage", "auth", "log"):
+        click.echo(f"[{name}]")
+        for key, value in getattr(settings, name).model_dump(mode="json").items():
+            click.echo(f"{key} = {value!r}")
+
+
+@cli.group()
+def db() -> None:
+    """Look after the database."""
+
+
+@db.command("upgrade")
+@_with_config
+def upgrade_database(config: Path | None, data_dir: Path | None) -> None:
+    """Bring the database to this version's schema."""
+    settings = _load(config, data_dir)
+    from parley_server import app
+
+    _run(app.upgrade_database(settings))
+
+
+@cli.command("offline-model")
+@click.option("--listen", default="127.0.0.1:8111", show_default=True, help="HOST:PORT.")
+@click.option("--script", type=click.Path(path_type=Path), help="What to answer; default: the shipped script.")
+def offline_model(listen: str, script: Path | None) -> None:
+    """Serve the scripted model that stands in for a real one."""
+    from parley_server.llm.offline.command import run_offline_model
+    from parley_server.llm.offline.script import ScriptError
+    from parley_server.settings import LogSettings
+
+    _configure_logging(LogSettings())
+    try:
+        run_offline_model(listen, script)
+    except (ValueError, ScriptError, OSError) as error:
+        raise _ConfigFailure(str(error)) from error
+
+
+def _load(config: Path | None, data_dir: Path | None, listen: str | None = None) -> "Settings":
+    from parley_server.settings import load_settings
+
+    flags = {} if listen is None else {("server", "listen"): listen}
+    return load_settings(config=config, data_dir=data_dir and data_dir.expanduser().absolute(), flags=flags)
+
+
+@asynccontextmanager
+async def _keys(where: "dict[str, Path | None]") -> "AsyncIterator[Keys]":
+    from parley_server import app
+
+    async with app.key_administration(_load(where["config"], where["data_dir"])) as administration:
+        yield administration
+
+
+def _run(work: Coroutine[object, object, T]) -> T:
+    """Run on uvloop, which spends a fifth less on every call, where there is one."""
+    if sys.platform == "win32":
+        return asyncio.run(work)
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _lifetime(text: str) -> timedelta | None:
+    if text == "never":
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,5})([dhm])", text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no span; write 90d, 12h, 30m or never", param_hint="--expires")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _line(key: "ApiKey") -> str:
+    ends = "revoked" if key.revoke_time else f"expires {key.expire_time:%Y-%m-%d}" if key.expire_time else "no expiry"
+    act_as = f"  act as {','.join(key.act_as)}" if key.act_as else ""
+    return f"{key.key_id}  {key.kind.value}:{key.subject}  {','.join(sorted(key.scopes))}  {ends}{act_as}"
+
+
+def _configure_logging(settings: "LogSettings") -> None:
+    """Send all logging, the libraries' too, to standard error in one form."""
+    import structlog
+
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    is_json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
+    ending: list[structlog.types.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if is_json
+        else [structlog.dev.ConsoleRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, *ending],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[remove, *ending], foreign_pre_chain=shared))
+    # The libraries' own chatter is not the server's log: their warnings are.
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)

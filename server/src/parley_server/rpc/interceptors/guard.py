@@ -1,0 +1,119 @@
+"""The outermost interceptor: bytes and statuses on its one side, calls and errors on the other.
+
+grpc.aio by itself leaves a call without a message, with a cut message or with a cancelled inner task unanswered for
+ever, and tells clients the text of exceptions. So every method is registered as one that reads and writes raw bytes,
+and all that can happen to a call is turned into a status here.
+"""
+
+import asyncio
+import traceback
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from typing import TypeAlias, TypeVar
+
+import grpc
+import structlog
+
+from parley_server.domain.errors import MetadataTooLargeError, ParleyError, ServerDrainingError
+from parley_server.rpc.call import Call, Handler, Method, Response
+from parley_server.rpc.call_metadata import read_metadata
+from parley_server.rpc.drain import Drain
+from parley_server.rpc.interceptors.exchange import Exchange, GuardLimits, Rpc, peer_gone
+from parley_server.rpc.time_limits import TimeLimits
+
+T = TypeVar("T")
+RpcHandler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
+
+_log = structlog.get_logger(__name__)
+
+
+class Guard:
+    """Turns handlers into what grpc.aio serves."""
+
+    def __init__(self, drain: Drain, limits: GuardLimits) -> None:
+        self._drain = drain
+        self._limits = limits
+        self._clock = TimeLimits(limits.tick_s)
+
+    def unary(self, method: Method, handler: Handler[Response]) -> RpcHandler:
+        """Serve a method that answers with one message."""
+
+        async def behaviour(_: object, rpc: Rpc) -> bytes:
+            call, exchange = self._open(method, rpc)
+            return await _answered(call, exchange, self._serve_unary(handler, call, exchange))
+
+        return grpc.stream_unary_rpc_method_handler(behaviour)
+
+    def streaming(self, method: Method, handler: Handler[AsyncGenerator[Response]]) -> RpcHandler:
+        """Serve a method that answers with a stream."""
+
+        async def behaviour(_: object, rpc: Rpc) -> None:
+            call, exchange = self._open(method, rpc)
+            await _answered(call, exchange, self._serve_stream(handler, call, exchange))
+
+        return grpc.stream_stream_rpc_method_handler(behaviour)
+
+    def _open(self, method: Method, rpc: Rpc) -> tuple[Call, Exchange]:
+        metadata = read_metadata(rpc.invocation_metadata() or ())
+        exchange = Exchange(rpc, metadata.request_id, self._limits, self._clock)
+        return Call(method, metadata, rpc.peer, exchange.receive), exchange
+
+    async def _serve_unary(self, handler: Handler[Response], call: Call, exchange: Exchange) -> bytes:
+        self._admit(call)
+        response = _serialize(await exchange.timed(handler(call)))
+        await exchange.send_headers()
+        return response
+
+    async def _serve_stream(self, handler: Handler[AsyncGenerator[Response]], call: Call, exchange: Exchange) -> None:
+        self._admit(call)
+        # Closed here and now: left to itself, a generator of a call that ended is closed later, in another task.
+        async with aclosing(await exchange.timed(handler(call))) as responses:
+            async for response in responses:
+                await exchange.write(_serialize(response))
+        await exchange.send_headers()
+
+    def _admit(self, call: Call) -> None:
+        limit = self._limits.max_metadata_bytes
+        if call.metadata.size_bytes > limit:
+            raise MetadataTooLargeError(
+                f"the call's metadata is over {limit} bytes", metadata={"max_bytes": str(limit)}
+            )
+        if self._drain.started and not call.method.is_public:
+            raise ServerDrainingError
+
+
+async def _answered(call: Call, exchange: Exchange, work: Awaitable[T]) -> T:
+    """Do the work, and end the call with a status whatever becomes of it."""
+    try:
+        return await work
+    except ParleyError as error:
+        failure = error
+    except grpc.aio.InternalError:
+        raise peer_gone() from None
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        failure = _unexpected(call, error)
+    except Exception as error:  # noqa: BLE001  # the last line: nobody further out would tell the client anything
+        failure = _unexpected(call, error)
+    return await exchange.fail(failure)
+
+
+def _serialize(response: Response) -> bytes:
+    return response if isinstance(response, bytes) else response.SerializeToString()
+
+
+def _is_cancelled() -> bool:
+    """Tell whether the call's own task is being cancelled, and not merely something it awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _unexpected(call: Call, error: BaseException) -> ParleyError:
+    """Log a fault of ours and return what the client is told of it. Its text may hold anything, so neither has it."""
+    request_id = call.metadata.request_id
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    _log.error(
+        "internal_error", method=call.method.name, request_id=request_id, error=type(error).__qualname__, frames=frames
+    )
+    return ParleyError(f"internal error (id={request_id})")

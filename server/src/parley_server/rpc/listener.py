@@ -1,0 +1,83 @@
+"""Where the server listens: the settings, and what may be said of an address before it is bound."""
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from parley_server.domain.errors import StartError
+
+DEFAULT_LISTEN = "127.0.0.1:50051"
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
+
+
+class ListenError(StartError):
+    """The server may not or cannot listen where it was told to."""
+
+
+class ServerSettings(BaseModel):
+    """`[server]`. `listen` is `HOST:PORT`, with port 0 for any free one, or `unix:PATH`.
+
+    `drain_grace_s` is how long a stopping server lets calls under way go on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listen: str = DEFAULT_LISTEN
+    allow_insecure_listen: bool = False
+    drain_grace_s: float = Field(default=30.0, ge=0, le=3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A parsed address: a host and a port, or the path of a unix socket with an empty host."""
+
+    host: str
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Listener":
+        """Read `HOST:PORT`, `[V6]:PORT` or `unix:PATH`. Raises ListenError."""
+        if text.startswith("unix:") and len(text) > len("unix:"):
+            return cls("", path=text.removeprefix("unix:"))
+        match = _HOST_AND_PORT.fullmatch(text)
+        if match is None or int(match["port"]) > 65_535:
+            raise ListenError(f"[server] listen: {text!r} is no address; write HOST:PORT or unix:PATH")
+        return cls(match["host"], int(match["port"]))
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether only this machine can reach it: a loopback address or a unix socket."""
+        if self.path:
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def with_port(self, port: int) -> str:
+        """Return the address as text, with the port that was bound."""
+        return f"unix:{self.path}" if self.path else f"{self.host}:{port}"
+
+    def check(self, *, allow_insecure: bool) -> None:
+        """Refuse an address that must not be listened on. Raises ListenError."""
+        if not self.is_local and not allow_insecure:
+            raise ListenError(
+                f"[server] listen: {self.host} is reachable from other machines and this server has no TLS yet; "
+                "listen on 127.0.0.1 or a unix socket, or set [server] allow_insecure_listen = true"
+            )
+        if self.path and _answers(self.path):
+            raise ListenError(f"[server] listen: another server listens on unix:{self.path}; stop it or choose another")
+
+
+def _answers(path: str) -> bool:
+    """Tell whether somebody serves a unix socket: binding would take it from him without a word."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,61 @@
+"""Conversations and their messages."""
+
+from parley.v1 import conversation_pb2 as pb
+
+from parley_server.domain.conversation import Conversation
+from parley_server.domain.message import AssistantItem, Message, ToolCallItem, UserItem
+from parley_server.rpc.mapping.content import write_parts
+from parley_server.rpc.mapping.enums import TOOL_CALL_STATUS_NUMBERS, TOOL_EFFECT_NUMBERS
+from parley_server.rpc.mapping.timestamps import optional_timestamp, to_timestamp
+
+
+def write_conversation(conversation: Conversation) -> pb.Conversation:
+    """Return a conversation as it stands."""
+    return pb.Conversation(
+        conversation_id=conversation.conversation_id,
+        title=conversation.title,
+        metadata=conversation.metadata,
+        create_time=to_timestamp(conversation.create_time),
+        update_time=to_timestamp(conversation.update_time),
+        expire_time=optional_timestamp(conversation.expire_time),
+        active_run_id=conversation.active_run_id,
+        etag=conversation.etag,
+    )
+
+
+def write_message(message: Message) -> pb.Message:
+    """Return one item of the history."""
+    target = pb.Message(
+        message_id=message.message_id,
+        conversation_id=message.conversation_id,
+        run_id=message.run_id,
+        create_time=to_timestamp(message.create_time),
+        incomplete=message.incomplete,
+    )
+    match message.item:
+        case UserItem() as item:
+            target.user.parts.extend(write_parts(item.parts))
+        case AssistantItem() as item:
+            target.assistant.CopyFrom(_write_assistant(item))
+        case ToolCallItem() as item:
+            target.tool_call.CopyFrom(_write_tool_call(item))
+    return target
+
+
+def _write_assistant(item: AssistantItem) -> pb.AssistantMessage:
+    return pb.AssistantMessage(
+        text=item.text, refusal=item.refusal, output_json=item.output_json, reasoning_text=item.reasoning_text
+    )
+
+
+def _write_tool_call(item: ToolCallItem) -> pb.ToolCallMessage:
+    return pb.ToolCallMessage(
+        call_id=item.call_id,
+        name=item.name,
+        arguments_json=item.arguments_json,
+        effect=TOOL_EFFECT_NUMBERS[item.effect],
+        status=TOOL_CALL_STATUS_NUMBERS[item.status],
+        result_json=item.result_json,
+        truncated=item.truncated,
+        result_id=item.result_id,
+    )

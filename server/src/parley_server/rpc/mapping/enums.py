@@ -1,0 +1,35 @@
+"""Enums: the domain's members and the contract's numbers, matched by name."""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeVar
+
+from parley.v1 import run_pb2, tool_pb2
+
+from parley_server.domain.run import RunState, StopReason
+from parley_server.domain.tool import ToolCallStatus, ToolEffect
+
+MemberT = TypeVar("MemberT", bound=Enum)
+NumberT = TypeVar("NumberT", bound=int)
+
+
+def _numbers(members: type[MemberT], number_of: Callable[[str], NumberT], prefix: str) -> dict[MemberT, NumberT]:
+    """Pair every member with the number of its name. Raises ValueError when the contract lacks one."""
+    return {member: number_of(f"{prefix}_{member.name}") for member in members}
+
+
+RUN_STATE_NUMBERS = _numbers(RunState, run_pb2.RunState.Value, "RUN_STATE")
+RUN_STATES = {number: state for state, number in RUN_STATE_NUMBERS.items()}
+
+STOP_REASON_NUMBERS = _numbers(StopReason, run_pb2.StopReason.Value, "STOP_REASON")
+STOP_REASONS = {number: reason for reason, number in STOP_REASON_NUMBERS.items()}
+
+# A tool the agent does not have has no effect to name.
+TOOL_EFFECT_NUMBERS = {
+    effect: tool_pb2.ToolEffect.Value(f"TOOL_EFFECT_{effect.name if effect else 'UNSPECIFIED'}")
+    for effect in (None, *ToolEffect)
+}
+TOOL_EFFECTS = {number: effect for effect, number in TOOL_EFFECT_NUMBERS.items()}
+
+TOOL_CALL_STATUS_NUMBERS = _numbers(ToolCallStatus, tool_pb2.ToolCallStatus.Value, "TOOL_CALL_STATUS")
+TOOL_CALL_STATUSES = {number: status for status, number in TOOL_CALL_STATUS_NUMBERS.items()}

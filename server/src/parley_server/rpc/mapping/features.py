@@ -1,0 +1,15 @@
+"""The optional parts of the contract: which this server has, and how it refuses the others."""
+
+from parley_server.domain.errors import FeatureNotAvailableError, MethodNotImplementedError
+
+AVAILABLE = ("image_input",)
+
+
+def not_available(feature: str) -> FeatureNotAvailableError:
+    """Return the error for an option of a request."""
+    return FeatureNotAvailableError(f"this server lacks the feature {feature}", metadata={"feature": feature})
+
+
+def not_implemented(feature: str) -> MethodNotImplementedError:
+    """Return the error for a whole rpc; `feature` is its name in snake case."""
+    return MethodNotImplementedError(f"this server lacks the feature {feature}", metadata={"feature": feature})

@@ -1,0 +1,43 @@
+"""Pages of lists."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import TypeVar
+
+from parley_server.domain.errors import PageTokenInvalidError
+from parley_server.storage.repositories import Page, PageRequest
+
+T = TypeVar("T")
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 200
+
+
+def read_page(page_size: int, page_token: str) -> PageRequest:
+    """Return the page a request asks for; a size of 0 means the default, one above the maximum the maximum."""
+    return PageRequest(min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), page_token)
+
+
+def page_of(items: Mapping[str, T], page: PageRequest) -> Page[T]:
+    """Return a page of what is in memory, ordered by key and the same for every caller.
+
+    Raises:
+        PageTokenInvalidError: the token is not one of this function's.
+    """
+    after = _read_token(page.token)
+    keys = sorted(key for key in items if key > after)
+    shown = keys[: page.size]
+    next_token = _write_token(shown[-1]) if len(keys) > len(shown) else ""
+    return Page(tuple(items[key] for key in shown), next_token)
+
+
+def _write_token(key: str) -> str:
+    return base64.urlsafe_b64encode(key.encode()).decode()
+
+
+def _read_token(token: str) -> str:
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise PageTokenInvalidError from None

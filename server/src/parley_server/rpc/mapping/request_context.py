@@ -1,0 +1,86 @@
+"""The RequestContext in a call's metadata: binary and ProtoJSON, to and from the domain."""
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+from parley.v1 import request_context_pb2 as pb
+from pydantic import ValidationError
+
+from parley_server.domain.context import MAX_CONTEXT_BYTES, ClientInfo, ContextClaim, RequestContext
+from parley_server.domain.errors import ContextInvalidError, Violation
+from parley_server.rpc.mapping.timestamps import to_datetime, to_timestamp
+
+BINARY_KEY = "parley-context-bin"
+JSON_KEY = "parley-context"
+
+
+def claim_from_binary(raw: bytes) -> ContextClaim:
+    """Read the serialized message; fields it does not know are ignored. Raises ContextInvalidError."""
+    if len(raw) > MAX_CONTEXT_BYTES:
+        raise _invalid(BINARY_KEY, f"is over {MAX_CONTEXT_BYTES} bytes")
+    try:
+        message = pb.RequestContext.FromString(raw)
+    except DecodeError:
+        raise _invalid(BINARY_KEY, "is not a RequestContext") from None
+    return _claim_of(message, BINARY_KEY)
+
+
+def claim_from_json(text: str) -> ContextClaim:
+    """Read ProtoJSON; a name it does not know is an error. Raises ContextInvalidError."""
+    if len(text) > MAX_CONTEXT_BYTES:
+        raise _invalid(JSON_KEY, f"is over {MAX_CONTEXT_BYTES} bytes")
+    try:
+        message = json_format.Parse(text, pb.RequestContext())
+    except (json_format.ParseError, ValueError):
+        raise _invalid(JSON_KEY, "is not a RequestContext in ProtoJSON") from None
+    return _claim_of(message, JSON_KEY)
+
+
+def to_binary(source: ContextClaim | RequestContext) -> bytes:
+    """Serialize what a caller would send for this context."""
+    return to_message(source).SerializeToString(deterministic=True)
+
+
+def to_json(source: ContextClaim | RequestContext) -> str:
+    """Write what a caller would send for this context as ProtoJSON, on one line."""
+    return json_format.MessageToJson(to_message(source), indent=None)
+
+
+def to_message(source: ContextClaim | RequestContext) -> pb.RequestContext:
+    """Return the contract's message; who the caller was proved to be is not part of it."""
+    client = source.client
+    return pb.RequestContext(
+        user_id=source.user_id,
+        metadata=source.metadata,
+        timestamp=None if source.timestamp is None else to_timestamp(source.timestamp),
+        time_zone=source.time_zone,
+        locale=source.locale,
+        client=None
+        if client == ClientInfo()
+        else pb.ClientInfo(name=client.name, version=client.version, channel=client.channel),
+    )
+
+
+def _claim_of(message: pb.RequestContext, key: str) -> ContextClaim:
+    client = message.client
+    try:
+        return ContextClaim(
+            user_id=message.user_id,
+            metadata=dict(message.metadata),
+            timestamp=to_datetime(message.timestamp) if message.HasField("timestamp") else None,
+            time_zone=message.time_zone,
+            locale=message.locale,
+            client=ClientInfo(name=client.name, version=client.version, channel=client.channel),
+        )
+    except ValidationError as error:
+        fields = sorted({str(fault["loc"][0]) for fault in error.errors(include_input=False, include_url=False)})
+        raise _invalid(key, *(f"{field} is out of bounds" for field in fields)) from None
+    except (ValueError, OverflowError):
+        raise _invalid(key, "timestamp is out of bounds") from None
+
+
+def _invalid(key: str, *faults: str) -> ContextInvalidError:
+    return ContextInvalidError(
+        f"{key}: {'; '.join(faults)}",
+        metadata={"key": key},
+        violations=[Violation(key, fault) for fault in faults],
+    )

@@ -1,0 +1,56 @@
+"""Run events: the bytes that are both stored and sent.
+
+They are a `WatchRunResponse` with the event as its one field; a `RunAgentResponse` has the same shape on the wire,
+so that a stored event is sent by either rpc as it is.
+"""
+
+from datetime import UTC, datetime
+
+from parley.v1.agent_service_pb2 import WatchRunResponse
+
+from parley_server.domain.run import Run
+from parley_server.domain.run_event import RunEvent
+from parley_server.rpc.mapping.run_event_reader import read_body
+from parley_server.rpc.mapping.run_event_writer import write_body
+from parley_server.rpc.mapping.timestamps import set_timestamp, to_datetime
+
+
+class ProtoEventCodec:
+    """The EventCodec of the contract."""
+
+    def encode(self, event: RunEvent) -> bytes:
+        """Serialize a numbered event."""
+        response = WatchRunResponse()
+        target = response.event
+        target.run_id = event.run_id
+        target.conversation_id = event.conversation_id
+        target.seq = event.seq
+        set_timestamp(target.emit_time, event.emit_time)
+        target.attempt = event.attempt
+        target.item_id = event.item_id
+        write_body(target, event.body)
+        return response.SerializeToString()
+
+    def decode(self, payload: bytes) -> RunEvent:
+        """Read `encode`'s bytes; a body this version does not know becomes a `Warned`."""
+        source = WatchRunResponse.FromString(payload).event
+        return RunEvent(
+            run_id=source.run_id,
+            conversation_id=source.conversation_id,
+            seq=source.seq,
+            emit_time=to_datetime(source.emit_time),
+            attempt=source.attempt,
+            item_id=source.item_id,
+            body=read_body(source),
+        )
+
+
+def heartbeat(run: Run, last_seq: int) -> bytes:
+    """Return the sign of life of a quiet stream: seq 0, not stored; `last_seq` is the seq that was sent last."""
+    response = WatchRunResponse()
+    response.event.run_id = run.run_id
+    response.event.conversation_id = run.conversation_id
+    response.event.attempt = run.attempt
+    set_timestamp(response.event.emit_time, datetime.now(UTC))
+    response.event.heartbeat.last_seq = last_seq
+    return response.SerializeToString()

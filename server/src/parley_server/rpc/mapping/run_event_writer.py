@@ -1,0 +1,100 @@
+"""Event bodies, from the domain to the contract."""
+
+from parley.v1 import run_event_pb2, run_pb2
+
+from parley_server.domain.run_event import (
+    EventBody,
+    MessageCompleted,
+    ReasoningCompleted,
+    ReasoningDelta,
+    RunAccepted,
+    RunFinished,
+    RunStarted,
+    TextDelta,
+    ToolCallFinished,
+    ToolCallStarted,
+    UsageUpdated,
+    Warned,
+)
+from parley_server.rpc.mapping.enums import (
+    RUN_STATE_NUMBERS,
+    STOP_REASON_NUMBERS,
+    TOOL_CALL_STATUS_NUMBERS,
+    TOOL_EFFECT_NUMBERS,
+)
+from parley_server.rpc.mapping.errors import write_run_error
+from parley_server.rpc.mapping.usage import write_usage
+
+
+def write_body(event: run_event_pb2.RunEvent, body: EventBody) -> None:
+    """Write the body into the event, the frequent kinds first."""
+    if isinstance(body, TextDelta):
+        event.text_delta.text = body.text
+    elif isinstance(body, ReasoningDelta):
+        event.reasoning_delta.text = body.text
+    elif isinstance(body, ReasoningCompleted):
+        event.reasoning_completed.text = body.text
+    elif isinstance(body, MessageCompleted):
+        _write_message_completed(event.message_completed, body)
+    elif isinstance(body, ToolCallStarted):
+        _write_tool_call_started(event.tool_call_started, body)
+    elif isinstance(body, ToolCallFinished):
+        _write_tool_call_finished(event.tool_call_finished, body)
+    else:
+        _write_run_body(event, body)
+
+
+def _write_run_body(
+    event: run_event_pb2.RunEvent, body: RunAccepted | RunStarted | UsageUpdated | Warned | RunFinished
+) -> None:
+    """Write what concerns the run as a whole."""
+    match body:
+        case RunAccepted():
+            event.run_accepted.agent_id = body.agent_id
+            event.run_accepted.input_message_id = body.input_message_id
+            event.run_accepted.state = run_pb2.RUN_STATE_QUEUED
+            event.run_accepted.queue_position = body.queue_position
+        case RunStarted():
+            event.run_started.model = body.model
+        case UsageUpdated():
+            event.usage_updated.SetInParent()
+            write_usage(event.usage_updated.usage, body.usage)
+        case Warned():
+            event.warning.reason = body.reason
+            event.warning.message = body.message
+        case RunFinished():
+            _write_run_finished(event.run_finished, body)
+
+
+def _write_message_completed(target: run_event_pb2.MessageCompleted, body: MessageCompleted) -> None:
+    target.text = body.text
+    target.incomplete = body.incomplete
+    target.refusal = body.refusal
+
+
+def _write_tool_call_started(target: run_event_pb2.ToolCallStarted, body: ToolCallStarted) -> None:
+    target.call_id = body.call_id
+    target.name = body.name
+    target.arguments_json = body.arguments_json
+    target.effect = TOOL_EFFECT_NUMBERS[body.effect]
+
+
+def _write_tool_call_finished(target: run_event_pb2.ToolCallFinished, body: ToolCallFinished) -> None:
+    target.call_id = body.call_id
+    target.name = body.name
+    target.status = TOOL_CALL_STATUS_NUMBERS[body.status]
+    target.result_json = body.result_json
+    target.truncated = body.truncated
+    # The model reads small letters, the contract's codes are capitals.
+    target.error_code = body.error_code.upper()
+    target.error_message = body.error_message
+    target.original_call_id = body.original_call_id
+
+
+def _write_run_finished(target: run_event_pb2.RunFinished, body: RunFinished) -> None:
+    target.state = RUN_STATE_NUMBERS[body.end.state]
+    target.stop_reason = STOP_REASON_NUMBERS[body.end.stop_reason]
+    if body.end.error is not None:
+        write_run_error(target.error, body.end.error)
+    write_usage(target.usage, body.usage)
+    target.output_item_id = body.output_item_id

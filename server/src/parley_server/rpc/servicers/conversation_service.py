@@ -1,0 +1,84 @@
+"""ConversationService: maps, calls one method, maps back."""
+
+from collections.abc import AsyncGenerator
+
+from parley.v1 import conversation_service_pb2 as pb
+
+from parley_server.domain.context import RequestContext
+from parley_server.rpc.mapping.conversation import write_conversation, write_message
+from parley_server.rpc.mapping.features import not_available, not_implemented
+from parley_server.rpc.mapping.idempotency import idempotency_of
+from parley_server.rpc.mapping.page import read_page
+from parley_server.rpc.mapping.text import refuse_nul, texts_of
+from parley_server.storage.repositories import Store
+
+CREATE_FAMILY = "conversation"
+
+
+class ConversationServicer:
+    """Serves the user's conversations."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def create_conversation(
+        self, context: RequestContext, request: pb.CreateConversationRequest
+    ) -> pb.CreateConversationResponse:
+        """Make an empty conversation."""
+        refuse_nul({"title": [request.title], "metadata": texts_of(request.metadata)})
+        conversation = await self._store.for_user(context).conversations.create(
+            request.title, dict(request.metadata), idempotency_of(request, request.request_id, CREATE_FAMILY)
+        )
+        return pb.CreateConversationResponse(conversation=write_conversation(conversation))
+
+    async def get_conversation(
+        self, context: RequestContext, request: pb.GetConversationRequest
+    ) -> pb.GetConversationResponse:
+        """Return one conversation."""
+        conversation = await self._store.for_user(context).conversations.get(request.conversation_id)
+        return pb.GetConversationResponse(conversation=write_conversation(conversation))
+
+    async def list_conversations(
+        self, context: RequestContext, request: pb.ListConversationsRequest
+    ) -> pb.ListConversationsResponse:
+        """Return a page of the user's conversations."""
+        if request.query:
+            raise not_available("conversation_query")
+        page = await self._store.for_user(context).conversations.list(read_page(request.page_size, request.page_token))
+        return pb.ListConversationsResponse(
+            conversations=[write_conversation(conversation) for conversation in page.items],
+            next_page_token=page.next_token,
+        )
+
+    async def list_messages(self, context: RequestContext, request: pb.ListMessagesRequest) -> pb.ListMessagesResponse:
+        """Return a page of a conversation's messages."""
+        page = await self._store.for_user(context).conversations.messages(
+            request.conversation_id, read_page(request.page_size, request.page_token)
+        )
+        return pb.ListMessagesResponse(
+            messages=[write_message(message) for message in page.items], next_page_token=page.next_token
+        )
+
+    async def update_conversation(
+        self, _context: RequestContext, _request: pb.UpdateConversationRequest
+    ) -> pb.UpdateConversationResponse:
+        """Refuse: this server cannot update conversations."""
+        raise not_implemented("update_conversation")
+
+    async def delete_conversation(
+        self, _context: RequestContext, _request: pb.DeleteConversationRequest
+    ) -> pb.DeleteConversationResponse:
+        """Refuse: this server cannot delete conversations."""
+        raise not_implemented("delete_conversation")
+
+    async def fork_conversation(
+        self, _context: RequestContext, _request: pb.ForkConversationRequest
+    ) -> pb.ForkConversationResponse:
+        """Refuse: this server cannot fork conversations."""
+        raise not_implemented("fork_conversation")
+
+    async def export_conversation(
+        self, _context: RequestContext, _request: pb.ExportConversationRequest
+    ) -> AsyncGenerator[pb.ExportConversationResponse]:
+        """Refuse: this server cannot export conversations."""
+        raise not_implemented("export_conversation")

@@ -1,0 +1,165 @@
+"""A run as its user sees it."""
+
+import grpc
+from parley.v1.run_event_pb2 import (
+    ApprovalRequested,
+    AttemptRestarted,
+    MessageCompleted,
+    ReasoningDelta,
+    RunAccepted,
+    RunEvent,
+    RunFinished,
+    RunWarning,
+    TextDelta,
+    ToolCallFinished,
+    ToolCallStarted,
+    UsageUpdated,
+)
+from parley.v1.tool_pb2 import TOOL_CALL_STATUS_ERROR, TOOL_CALL_STATUS_OK
+from parley_client import UnavailableError
+from parley_console.run_view import RunView
+from unit.console.fake_terminal import pipe, plain_terminal
+
+LOST = UnavailableError(grpc.StatusCode.UNAVAILABLE, "gone")
+
+
+def delta(text: str, item_id: str = "item-1") -> RunEvent:
+    return RunEvent(item_id=item_id, text_delta=TextDelta(text=text))
+
+
+def completed(text: str, item_id: str = "item-1", refusal: str = "") -> RunEvent:
+    return RunEvent(item_id=item_id, message_completed=MessageCompleted(text=text, refusal=refusal))
+
+
+def started(call_id: str, expression: str) -> RunEvent:
+    call = ToolCallStarted(call_id=call_id, name="calculator", arguments_json=f'{{"expression": "{expression}"}}')
+    return RunEvent(tool_call_started=call)
+
+
+def finished(call_id: str, value: str) -> RunEvent:
+    return RunEvent(
+        tool_call_finished=ToolCallFinished(
+            call_id=call_id, name="calculator", status=TOOL_CALL_STATUS_OK, result_json=f'"{value}"'
+        )
+    )
+
+
+END = RunEvent(run_finished=RunFinished())
+
+
+def on_one_terminal(*events: RunEvent) -> str:
+    screen, stream = plain_terminal()
+    view = RunView(screen, screen, screen)
+    for event in events:
+        view.show(event)
+    return stream.getvalue()
+
+
+def on_pipe_and_terminal(*events: RunEvent) -> tuple[str, str]:
+    (answer, answers), (beside, notes) = pipe(), plain_terminal()
+    view = RunView(answer, beside, beside)
+    for event in events:
+        view.show(event)
+    return answers.getvalue(), notes.getvalue()
+
+
+def test_text_comes_as_it_streams_and_ends_with_one_newline() -> None:
+    assert on_one_terminal(delta("It is "), delta("391."), completed("It is 391."), END) == "It is 391.\n"
+    assert on_one_terminal(delta("391\n"), completed("391\n"), END) == "391\n"
+    assert on_one_terminal(END) == ""
+
+
+def test_a_tool_call_is_one_line() -> None:
+    assert on_one_terminal(
+        delta("Let me see."), completed("Let me see."), started("1", "17 * 23"), finished("1", "391"), delta("391", "2")
+    ) == ('Let me see.\n⚙ calculator(expression="17 * 23") → 391\n391')
+
+
+def test_calls_side_by_side_keep_their_lines() -> None:
+    assert on_one_terminal(started("1", "1+1"), started("2", "2+2"), finished("1", "2"), finished("2", "4")) == (
+        '⚙ calculator(expression="1+1") …\n'
+        '⚙ calculator(expression="2+2") …\n'
+        '⚙ calculator(expression="1+1") → 2\n'
+        '⚙ calculator(expression="2+2") → 4\n'
+    )
+
+
+def test_a_call_that_fails_says_so() -> None:
+    failed = RunEvent(
+        tool_call_finished=ToolCallFinished(
+            call_id="1", name="calculator", status=TOOL_CALL_STATUS_ERROR, error_message="no number"
+        )
+    )
+    assert on_one_terminal(started("1", "x"), failed) == '⚙ calculator(expression="x") ✗ ERROR: no number\n'
+
+
+def test_a_pipe_gets_the_answer_alone() -> None:
+    answer, notes = on_pipe_and_terminal(
+        delta("It "),
+        RunEvent(warning=RunWarning(reason="MODEL_CALL_RETRIED", message="again")),
+        delta("is "),
+        delta("391."),
+        completed("It is 391."),
+        END,
+    )
+    assert answer == "It is 391.\n"
+    assert notes == "MODEL_CALL_RETRIED: again\n"
+
+
+def test_items_stand_on_lines_of_their_own() -> None:
+    answer, notes = on_pipe_and_terminal(
+        delta("Wait."), completed("Wait."), started("1", "1+1"), finished("1", "2"), delta("2", "item-2"), END
+    )
+    assert answer == "Wait.\n2\n"
+    assert notes == '⚙ calculator(expression="1+1") → 2\n'
+
+
+def test_what_the_deltas_left_out_is_taken_from_the_whole() -> None:
+    assert on_one_terminal(completed("never streamed"), END) == "never streamed\n"
+    assert on_one_terminal(delta("only the "), completed("only the beginning"), END) == "only the beginning\n"
+
+
+def test_a_refusal_is_shown() -> None:
+    assert on_one_terminal(completed("", refusal="I won't."), END) == "the model refused: I won't.\n"
+
+
+def test_a_run_taken_up_again_says_that_the_answer_begins_anew() -> None:
+    again = RunEvent(attempt_restarted=AttemptRestarted(attempt=2, discarded_item_ids=["item-1"]))
+    assert on_one_terminal(delta("Half an ans"), again, delta("A whole one.", "item-2"), END) == (
+        "Half an ans\nthe run was taken up again; the answer begins anew\nA whole one.\n"
+    )
+    assert on_one_terminal(again) == "the run was taken up again\n"
+
+
+def test_the_queue_and_approvals_are_told() -> None:
+    assert on_one_terminal(RunEvent(run_accepted=RunAccepted(queue_position=2))) == (
+        "waiting for 2 earlier run(s) of this conversation\n"
+    )
+    asked = ApprovalRequested(tool_name="send_mail", arguments_json='{"to": "ann"}')
+    assert on_one_terminal(RunEvent(approval_requested=asked)) == 'send_mail(to="ann") waits for your approval\n'
+
+
+def test_a_lost_connection_is_told_once_per_break() -> None:
+    screen, stream = plain_terminal()
+    view = RunView(screen, screen, screen)
+    view.show(delta("It "))
+    view.reconnecting(LOST, 0.1)
+    view.reconnecting(LOST, 0.2)
+    view.show(delta("is"))
+    view.reconnecting(LOST, 0.1)
+    assert stream.getvalue() == "It \nreconnecting…\nis\nreconnecting…\n"
+
+
+def test_a_cancel_that_fails_is_told_on_the_errors_screen() -> None:
+    (answer, answers), (errors, complaints) = pipe(), plain_terminal()
+    RunView(answer, pipe()[0], errors).could_not_cancel(LOST)
+    assert (answers.getvalue(), complaints.getvalue()) == ("", "the run could not be cancelled: UNAVAILABLE: gone\n")
+
+
+def test_kinds_that_mean_nothing_to_a_reader_are_passed_by() -> None:
+    assert (
+        on_one_terminal(
+            RunEvent(), RunEvent(reasoning_delta=ReasoningDelta(text="hm")), RunEvent(usage_updated=UsageUpdated())
+        )
+        == ""
+    )
