@@ -15,7 +15,7 @@ import pytest
 from server_process import ServerProcess
 
 PARLEY = [sys.executable, "-m", "parley_console"]
-PROMPT = "you> "
+PROMPT = "you>"  # without the blank: escape codes come before it
 CTRL_C = "\x03"
 CTRL_D = "\x04"
 

@@ -41,10 +41,13 @@ class GuardLimits:
 
 
 class Exchange:
-    """One call as grpc.aio sees it."""
+    """One call as grpc.aio sees it. `answer_s` is what a caller without a deadline gets; None for any time."""
 
-    def __init__(self, rpc: Rpc, request_id: str, limits: GuardLimits, clock: TimeLimits) -> None:
+    def __init__(
+        self, rpc: Rpc, request_id: str, limits: GuardLimits, clock: TimeLimits, *, answer_s: float | None
+    ) -> None:
         self._rpc = rpc
+        self._answer_s = answer_s
         self._request_id = request_id
         self._limits = limits
         self._clock = clock
@@ -78,8 +81,7 @@ class Exchange:
         if not isinstance(raw, bytes):
             raise MalformedMessageError("a call carries exactly one whole message")
         self._received = True
-        has_deadline = self._rpc.time_remaining() is not None
-        self._time_limit.restart(None if has_deadline else self._limits.unary_s)
+        self._time_limit.restart(self._answer_s if self._rpc.time_remaining() is None else None)
         return raw
 
     async def send_headers(self) -> None:
@@ -118,8 +120,7 @@ class Exchange:
 
     def _lateness(self) -> ParleyError:
         if self._received:
-            limit = f"{self._limits.unary_s:g}"
-            return CallTimeoutError(f"there was no answer within {limit} s", metadata={"timeout_s": limit})
+            return CallTimeoutError(f"there was no answer within {self._answer_s:g} s")
         limit = f"{self._limits.first_message_s:g}"
         return MessageTimeoutError(
             f"the request's message did not arrive within {limit} s", metadata={"timeout_s": limit}

@@ -39,7 +39,7 @@ class Guard:
         """Serve a method that answers with one message."""
 
         async def behaviour(_: object, rpc: Rpc) -> bytes:
-            call, exchange = self._open(method, rpc)
+            call, exchange = self._open(method, rpc, answer_s=self._limits.unary_s)
             return await _answered(call, exchange, self._serve_unary(handler, call, exchange))
 
         return grpc.stream_unary_rpc_method_handler(behaviour)
@@ -48,14 +48,14 @@ class Guard:
         """Serve a method that answers with a stream."""
 
         async def behaviour(_: object, rpc: Rpc) -> None:
-            call, exchange = self._open(method, rpc)
+            call, exchange = self._open(method, rpc, answer_s=None)
             await _answered(call, exchange, self._serve_stream(handler, call, exchange))
 
         return grpc.stream_stream_rpc_method_handler(behaviour)
 
-    def _open(self, method: Method, rpc: Rpc) -> tuple[Call, Exchange]:
+    def _open(self, method: Method, rpc: Rpc, *, answer_s: float | None) -> tuple[Call, Exchange]:
         metadata = read_metadata(rpc.invocation_metadata() or ())
-        exchange = Exchange(rpc, metadata.request_id, self._limits, self._clock)
+        exchange = Exchange(rpc, metadata.request_id, self._limits, self._clock, answer_s=answer_s)
         return Call(method, metadata, rpc.peer, exchange.receive), exchange
 
     async def _serve_unary(self, handler: Handler[Response], call: Call, exchange: Exchange) -> bytes:
