@@ -188,7 +188,7 @@ async def test_a_step_limit_fails_the_run_with_its_reason(stubs: Stubs) -> None:
     assert (end.state, end.stop_reason) == (run_pb2.RUN_STATE_FAILED, run_pb2.STOP_REASON_MAX_STEPS)
     info = error_details_pb2.ErrorInfo()
     end.error.details[0].Unpack(info)
-    assert info.reason == "STEP_LIMIT_REACHED"
+    assert (info.reason, dict(info.metadata)) == ("STEP_LIMIT_REACHED", {"max_steps": "1"})
 
 
 @pytest.mark.parametrize(("after_seq", "code", "reason"), [(10**9, grpc.StatusCode.OUT_OF_RANGE, "CURSOR_AHEAD")])

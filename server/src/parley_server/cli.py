@@ -259,7 +259,8 @@ def _configure_logging(settings: "LogSettings") -> None:
     ending: list[structlog.types.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if is_json
-        else [structlog.dev.ConsoleRenderer()]
+        # The renderer's own tracebacks show the values of variables, which are users' words and keys.
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
     structlog.configure(
         processors=[*shared, *ending],

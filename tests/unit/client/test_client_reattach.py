@@ -195,6 +195,15 @@ async def test_a_truncated_history_may_have_gaps_and_says_the_answer() -> None:
         assert stream.text == "abc"
 
 
+async def test_the_licence_for_gaps_ends_with_its_stream() -> None:
+    whole = answered("a", "b", "c")
+    truncated = RunEvent(run_id=RUN_ID, history_truncated=HistoryTruncated(first_available_seq=2))
+    run = ScriptedRun([truncated, whole[1], whole[3]], cuts=[Cut(2, UNAVAILABLE)])
+    async with client_of(run) as client, client.watch(RUN_ID) as stream:
+        with pytest.raises(ProtocolError, match="event 4 came where 3 had to"):
+            await seqs(stream)
+
+
 async def test_heartbeats_are_kept_from_the_reader() -> None:
     log = answered("a")
     log.insert(2, RunEvent(run_id=RUN_ID, conversation_id=CONVERSATION_ID, heartbeat=Heartbeat(last_seq=2)))

@@ -116,6 +116,7 @@ async def test_the_options_of_the_connection_stand_before_or_after_the_command(
         (("ask", " "), b""),
         (("ask",), b"\xff\xfe"),
         (("ask", "\udcff"), b""),
+        (("ask", "hi", "--agent", "\udcff"), b""),
         (("ask",), b"x" * (QUESTION_LIMIT + 1)),
         (("ask", "hi", "--deadline", "soon"), b""),
         (("ask", "hi", "--unknown"), b""),

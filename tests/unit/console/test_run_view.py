@@ -129,6 +129,8 @@ def test_a_run_taken_up_again_says_that_the_answer_begins_anew() -> None:
         "Half an ans\nthe run was taken up again; the answer begins anew\nA whole one.\n"
     )
     assert on_one_terminal(again) == "the run was taken up again\n"
+    answer, _ = on_pipe_and_terminal(delta("Half"), again, delta("A whole"), delta(" one."), END)
+    assert answer == "Half\nA whole one.\n"
 
 
 def test_the_queue_and_approvals_are_told() -> None:

@@ -25,6 +25,9 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.USAGE
     except click.Abort:
         return ExitCode.CANCELLED
+    except UnicodeEncodeError:  # the contract's strings are UTF-8, and what was given is not
+        click.echo("Error: an argument is not UTF-8", err=True)
+        return ExitCode.USAGE
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: object) -> None:

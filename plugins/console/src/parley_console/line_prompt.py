@@ -28,9 +28,10 @@ class LinePrompt:
         """Return the next line; None when the user leaves."""
         try:
             # SIGINT is ours in every state; the terminal itself sends Ctrl-C as a key while the prompt is open.
-            return await self._session.prompt_async(handle_sigint=False)
+            line = await self._session.prompt_async(handle_sigint=False)
         except EOFError:
             return None
+        return line.encode(errors="replace").decode()  # bytes that were no UTF-8 cannot be sent
 
     async def _on_ctrl_c(self, event: KeyPressEvent) -> None:
         match self._interrupts.press(event.current_buffer.text, time.monotonic()):

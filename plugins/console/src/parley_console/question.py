@@ -20,10 +20,6 @@ def read_text(words: Sequence[str]) -> str:
         click.UsageError: there is no question, or it is none that can be sent.
     """
     text = " ".join(words) if words and list(words) != ["-"] else _read_input(list(words) == ["-"])
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise click.UsageError("the question is not valid UTF-8") from None
     if not text.strip():
         raise click.UsageError("no question: give it as an argument or on standard input")
     return text.rstrip()

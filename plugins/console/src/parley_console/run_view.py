@@ -55,7 +55,7 @@ class RunView:
     def interrupted(self) -> None:
         """Say that Ctrl-C was heard."""
         self._close_call()
-        self._answer.disturb()
+        (self._answer if self._answer.is_terminal else self._progress).disturb()
         if not self._stopping:
             self._stopping = True
             self._note("stopping…")
@@ -115,6 +115,8 @@ class RunView:
         begun = discarded & self._written.keys()
         for item_id in discarded:
             self._written.pop(item_id, None)
+        if self._item_id in discarded:
+            self._item_id = ""  # under the same id or another, what comes is a new text
         self._note("the run was taken up again" + ("; the answer begins anew" if begun else ""))
 
     def _note(self, text: str, style: Style = Style.DIM) -> None:

@@ -1,5 +1,6 @@
 """When a turn is over: the model has answered, or a limit of the run is reached."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from parley_server.domain.errors import ErrorKind, ErrorStatus, Reason
@@ -26,12 +27,14 @@ def end_after(finish: FinishChunk, usage: Usage, limits: Limits) -> RunEnd | Non
             StopReason.MAX_OUTPUT_TOKENS,
             Reason.OUTPUT_TOKEN_LIMIT_REACHED,
             f"the run reached its limit of {limits.max_output_tokens} output tokens",
+            {"max_output_tokens": str(limits.max_output_tokens)},
         )
     if usage.tool_calls > limits.max_tool_calls:
         return _limit_end(
             StopReason.MAX_TOOL_CALLS,
             Reason.TOOL_CALL_LIMIT_REACHED,
             f"the run reached its limit of {limits.max_tool_calls} tool calls",
+            {"max_tool_calls": str(limits.max_tool_calls)},
         )
     if finish.tool_calls:
         return None
@@ -41,7 +44,10 @@ def end_after(finish: FinishChunk, usage: Usage, limits: Limits) -> RunEnd | Non
 def out_of_steps(limits: Limits) -> RunEnd:
     """Return the end of a run whose last allowed model call still asked for tools."""
     return _limit_end(
-        StopReason.MAX_STEPS, Reason.STEP_LIMIT_REACHED, f"the run reached its limit of {limits.max_steps} model calls"
+        StopReason.MAX_STEPS,
+        Reason.STEP_LIMIT_REACHED,
+        f"the run reached its limit of {limits.max_steps} model calls",
+        {"max_steps": str(limits.max_steps)},
     )
 
 
@@ -68,6 +74,6 @@ def _is_out_of_tokens(finish: FinishChunk, usage: Usage, limits: Limits) -> bool
     return usage.output_tokens + (not is_whole_answer) > limits.max_output_tokens
 
 
-def _limit_end(stop_reason: StopReason, reason: Reason, message: str) -> RunEnd:
-    error = ErrorStatus(ErrorKind.RESOURCE_EXHAUSTED, reason, message)
+def _limit_end(stop_reason: StopReason, reason: Reason, message: str, limit: Mapping[str, str]) -> RunEnd:
+    error = ErrorStatus(ErrorKind.RESOURCE_EXHAUSTED, reason, message, limit)
     return RunEnd(RunState.FAILED, stop_reason, error)

@@ -1,7 +1,7 @@
 """What can go wrong, in Parley's own words: a kind (a gRPC status), a stable reason, a sentence and details."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from typing import ClassVar
 
@@ -80,11 +80,15 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class ErrorStatus:
-    """An error as a value: what a failed run keeps and what a client is told. Holds no exception text."""
+    """An error as a value: what a failed run keeps and what a client is told. Holds no exception text.
+
+    What varies in `message` is in `metadata` too.
+    """
 
     kind: ErrorKind
     reason: Reason
     message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class StartError(Exception):
@@ -118,7 +122,7 @@ class ParleyError(Exception):
     @property
     def status(self) -> ErrorStatus:
         """The error as a value."""
-        return ErrorStatus(self.kind, self.reason, self.message)
+        return ErrorStatus(self.kind, self.reason, self.message, self.metadata)
 
 
 class InvalidRequestError(ParleyError):

@@ -25,7 +25,8 @@ class ModelStatusError(ModelError):
     def __init__(
         self, kind: ErrorKind, reason: Reason, message: str, *, http_status: int, headers: Mapping[str, str]
     ) -> None:
-        super().__init__(kind, reason, message, retry_after_s=retry_after_s(headers))
+        status = {"http_status": str(http_status)}
+        super().__init__(kind, reason, message, metadata=status, retry_after_s=retry_after_s(headers))
         self.http_status = http_status
         self.upstream_request_id = upstream_request_id(headers)
 

@@ -1,6 +1,6 @@
 """The door to a language model: what is asked of it and what streams back, whoever serves it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -105,8 +105,16 @@ class ModelError(ParleyError):
     The message is Parley's own sentence: never the upstream's text, which may hold keys or host names.
     """
 
-    def __init__(self, kind: ErrorKind, reason: Reason, message: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
+    def __init__(
+        self,
+        kind: ErrorKind,
+        reason: Reason,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, metadata=metadata, retry_after_s=retry_after_s)
         self.kind = kind  # type: ignore[misc]  # one class for all model failures; each is told by its reason
         self.reason = reason  # type: ignore[misc]
 

@@ -1,7 +1,7 @@
 """The server's farewell: once it starts, calls that wait for something wait no longer."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from parley_server.domain.errors import ServerDrainingError
@@ -28,18 +28,21 @@ class Drain:
         for wait in self._waits:
             wait.reschedule(now)
 
-    async def bound(self, waiting: Awaitable[T]) -> T:
-        """Await, but not beyond the start of the drain.
+    async def bound(self, wait: Callable[[], Awaitable[T]]) -> T:
+        """Await what `wait` returns, but not beyond the start of the drain.
 
         Raises:
-            ServerDrainingError: the drain has started; what was awaited is cancelled.
+            ServerDrainingError: the drain has started; what was awaited is cancelled, or was not begun.
         """
-        # A deadline that is moved here costs less than a second task to race with, and this runs for every batch.
-        scope = asyncio.timeout(0 if self._started else None)
+        if self._started:
+            raise ServerDrainingError
+        # A deadline that is moved when it matters costs less than a second task to race with, and every batch of
+        # every stream comes by here.
+        scope = asyncio.timeout(None)
         self._waits.add(scope)
         try:
             async with scope:
-                return await waiting
+                return await wait()
         except TimeoutError:
             if scope.expired():
                 raise ServerDrainingError from None

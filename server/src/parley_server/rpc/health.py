@@ -62,7 +62,7 @@ class HealthServicer:
                 return
             else:
                 with suppress(ServerDrainingError):
-                    await self._drain.bound(changed.wait())
+                    await self._drain.bound(changed.wait)
 
     def _response(self, name: str) -> pb.HealthCheckResponse:
         if name not in self._names:

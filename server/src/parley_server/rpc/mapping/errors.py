@@ -40,7 +40,7 @@ def write_run_error(target: status_pb2.Status, error: ErrorStatus) -> None:
     """Write what a failed run keeps into a message's own field."""
     target.code = _CODES[error.kind]
     target.message = error.message[:MAX_MESSAGE_CHARACTERS]
-    _add(target, error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
+    _add(target, _error_info(error))
 
 
 def read_run_error(source: status_pb2.Status) -> ErrorStatus:
@@ -49,10 +49,10 @@ def read_run_error(source: status_pb2.Status) -> ErrorStatus:
     for detail in source.details:
         detail.Unpack(info)
     reason = Reason(info.reason) if info.reason in Reason.__members__ else Reason.INTERNAL_ERROR
-    return ErrorStatus(_KINDS.get(source.code, ErrorKind.INTERNAL), reason, source.message)
+    return ErrorStatus(_KINDS.get(source.code, ErrorKind.INTERNAL), reason, source.message, dict(info.metadata))
 
 
-def _error_info(error: ParleyError) -> error_details_pb2.ErrorInfo:
+def _error_info(error: ParleyError | ErrorStatus) -> error_details_pb2.ErrorInfo:
     pairs = list(error.metadata.items())[:_MAX_METADATA_PAIRS]
     return error_details_pb2.ErrorInfo(
         reason=error.reason,

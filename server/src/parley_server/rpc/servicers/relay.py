@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.mapping.run_event import heartbeat
@@ -17,7 +18,8 @@ async def relay(runs: RunRepository, run_id: str, after_seq: int, drain: Drain) 
     """
     last_seq = after_seq
     async with aclosing(runs.watch(run_id, after_seq)) as batches:
-        while (batch := await drain.bound(anext(batches, None))) is not None:
+        following = partial(anext, batches, None)
+        while (batch := await drain.bound(following)) is not None:
             for event in batch:
                 yield event.payload
                 last_seq = event.seq
