@@ -34,7 +34,9 @@ NOW = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=UTC)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 counts = st.integers(0, 2**31)
 usages = st.builds(Usage, counts, counts, counts, counts, counts, counts)
-errors = st.builds(ErrorStatus, st.sampled_from(ErrorKind), st.sampled_from(Reason), texts)
+codes = st.from_regex(r"[a-z_]{0,9}", fullmatch=True)
+details = st.dictionaries(texts, texts, max_size=4)
+errors = st.builds(ErrorStatus, st.sampled_from(ErrorKind), st.sampled_from(Reason), texts, details)
 ends = st.builds(RunEnd, st.sampled_from(sorted(TERMINAL_STATES)), st.sampled_from(StopReason), st.none() | errors)
 bodies = st.one_of(
     st.builds(RunAccepted, texts, texts, counts),
@@ -45,7 +47,7 @@ bodies = st.one_of(
     st.builds(MessageCompleted, texts, st.booleans(), texts),
     st.builds(ToolCallStarted, texts, texts, texts, st.none() | st.sampled_from(ToolEffect)),
     st.builds(
-        ToolCallFinished, texts, texts, st.sampled_from(ToolCallStatus), texts, st.booleans(), texts, texts, texts
+        ToolCallFinished, texts, texts, st.sampled_from(ToolCallStatus), texts, st.booleans(), codes, texts, texts
     ),
     st.builds(UsageUpdated, usages),
     st.builds(Warned, texts, texts),

@@ -210,8 +210,10 @@ def _section(given: _Given, section: str, settings_type: type[SettingsT]) -> Set
     try:
         return settings_type.model_validate({key: each.value for (name, key), each in given.items() if name == section})
     except ValidationError as error:
-        # A sentence of ours about the first fault, because the error's own text repeats what was given: keys, too.
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        # A sentence of ours about one fault, because the error's own text repeats what was given: keys, too. A
+        # misspelled key first, since it explains the one that is missing.
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        fault = min(faults, key=lambda each: each["type"] != "extra_forbidden")
         key = str(fault["loc"][0])
         place = given.get((section, key))
         origin = f"{place.origin}: " if place else ""

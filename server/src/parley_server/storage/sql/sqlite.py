@@ -156,6 +156,8 @@ def _create_engine(path: Path) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=NullPool,
+        # Errors would carry the values of a statement, which are users' words, into the log.
+        hide_parameters=True,
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": True},
     )
 

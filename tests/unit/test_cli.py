@@ -1,0 +1,101 @@
+"""The command line: what it prints, where, and how it ends."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from parley_server.auth.api_key import PresentedKey
+from parley_server.cli import cli
+
+CLEAN = {"PARLEY_HOME": None, "OPENAI_API_KEY": None, "OPENAI_BASE_URL": None}
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data directory; the working directory has no parley.toml."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "data"
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    return CliRunner(env={**CLEAN, **environment}).invoke(cli, arguments, prog_name="parley-server")
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    assert all(name in run("--help").output for name in ("serve", "keys", "config", "db", "offline-model"))
+    program = (
+        "import sys, parley_server.cli; print([m for m in ('grpc', 'pydantic', 'sqlalchemy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_key_is_printed_alone_listed_without_its_secret_and_revoked(data_dir: Path) -> None:
+    where = ("--data-dir", str(data_dir))
+    made = run("keys", "create", "--service", "bot", "--act-as", "tg:*", "--scope", "runs:read", *where)
+    key = PresentedKey.parse(made.stdout.removesuffix("\n"))
+    assert key is not None
+    listed = run("keys", "list", *where).stdout
+    assert key.secret not in listed
+    assert all(word in listed for word in (key.key_id, "service:bot", "runs:read", "expires 2", "act as tg:*"))
+    assert run("keys", "revoke", key.key_id, *where).exit_code == 0
+    assert "revoked" in run("keys", "list", *where).stdout
+    unknown = run("keys", "revoke", "nothing", *where)
+    assert (unknown.exit_code, unknown.stderr) == (1, "parley-server: api_key not found\n")
+
+
+@pytest.mark.parametrize(("expires", "shown"), [("never", "no expiry"), ("30m", "expires 2"), ("3650d", "expires 20")])
+def test_a_key_expires_when_it_is_told_to(data_dir: Path, expires: str, shown: str) -> None:
+    where = ("--data-dir", str(data_dir))
+    assert run("keys", "create", "--user", "ann", "--expires", expires, *where).exit_code == 0
+    assert shown in run("keys", "list", *where).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "words"),
+    [
+        ((), 2, "name either --user or --service"),
+        (("--user", "a", "--service", "b"), 2, "name either --user or --service"),
+        (("--user", "ann", "--expires", "90"), 2, "write 90d, 12h, 30m or never"),
+        (("--user", "ann", "--expires", "0d"), 2, "write 90d, 12h, 30m or never"),
+        (("--user", "a b"), 1, "principal: not a well-formed name"),
+        (("--user", "ann", "--scope", "everything"), 1, "no such scope: everything"),
+        (("--user", "ann", "--act-as", "bob"), 1, "act_as: is for services only"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_refused(
+    data_dir: Path, arguments: tuple[str, ...], exit_code: int, words: str
+) -> None:
+    refused = run("keys", "create", *arguments, "--data-dir", str(data_dir))
+    assert (refused.exit_code, refused.stdout) == (exit_code, "")
+    assert words in refused.stderr
+
+
+def test_the_settings_are_checked_and_shown_without_secrets(data_dir: Path) -> None:
+    (data_dir.parent / "parley.toml").write_text('[model]\napi_key = "sk-secret"\n[auth]\nlocal = false\n')
+    where = ("--data-dir", str(data_dir))
+    assert run("config", "check", *where).stdout == f"ok: parley.toml, data in {data_dir}\n"
+    shown = run("config", "show", *where).stdout
+    assert "local = False" in shown
+    assert "sk-secret" not in shown
+
+
+def test_a_wrong_setting_ends_every_command_with_one_sentence(data_dir: Path) -> None:
+    for command in (("config", "check"), ("serve",), ("keys", "list"), ("db", "upgrade")):
+        failed = run(*command, "--data-dir", str(data_dir), PARLEY_LOG__LEVEL="loud")
+        assert (failed.exit_code, failed.stdout) == (78, "")
+        assert failed.stderr.startswith("parley-server: environment variable PARLEY_LOG__LEVEL: [log] level: ")
+        assert failed.stderr.count("\n") == 1
+
+
+def test_the_database_is_made_and_upgrading_it_again_is_no_error(data_dir: Path) -> None:
+    for _ in range(2):
+        assert run("db", "upgrade", "--data-dir", str(data_dir)).exit_code == 0
+    assert (data_dir / "parley.db").is_file()
+
+
+def test_the_offline_model_refuses_what_is_no_address() -> None:
+    failed = run("offline-model", "--listen", "nowhere")
+    assert (failed.exit_code, failed.stderr) == (78, "parley-server: not HOST:PORT: 'nowhere'\n")
