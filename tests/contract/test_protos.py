@@ -1,33 +1,35 @@
 """The house rules of the contract, held against the descriptors of parley.v1 and the text of its files."""
 
-import hashlib
-import importlib
 import json
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 
-import google.rpc
 import protovalidate
 import pytest
 from buf.validate import validate_pb2
-from contract.proto_source import Declaration, declarations
+from contract.contract_files import (
+    DECLARATIONS,
+    ENUMS,
+    FIELDS,
+    MESSAGES,
+    METHODS,
+    REQUEST_FIELDS,
+    SERVICES,
+    map_entry,
+    rules,
+    snake_case,
+    type_name,
+)
+from contract.proto_source import Declaration
 from google.protobuf import message_factory
 from google.protobuf.descriptor import (
     Descriptor,
     EnumDescriptor,
     FieldDescriptor,
-    FileDescriptor,
     MethodDescriptor,
     ServiceDescriptor,
 )
 from google.protobuf.message import Message
 from parley.v1 import access_policy_pb2, run_event_pb2
-
-ROOT = Path(__file__).resolve().parents[2]
-PROTOS = ROOT / "protos"
-SOURCES = sorted((PROTOS / "parley" / "v1").glob("*.proto"))
-THIRD_PARTY = PROTOS / "third_party"
 
 SCOPES = {
     "admin",
@@ -104,64 +106,6 @@ RUN_EVENT_FIELDS = {
 }
 
 
-# --- What there is ---------------------------------------------------------------------------------------------------
-
-
-def _file(source: Path) -> FileDescriptor:
-    module = importlib.import_module(f"parley.v1.{source.stem}_pb2")
-    descriptor = module.DESCRIPTOR
-    assert isinstance(descriptor, FileDescriptor)
-    return descriptor
-
-
-FILES = [_file(source) for source in SOURCES]
-
-
-def _all_messages(roots: Iterable[Descriptor]) -> Iterator[Descriptor]:
-    for message in roots:
-        if not message.GetOptions().map_entry:
-            yield message
-            yield from _all_messages(message.nested_types)
-
-
-MESSAGES = [message for file in FILES for message in _all_messages(file.message_types_by_name.values())]
-ENUMS = [enum for file in FILES for enum in file.enum_types_by_name.values()]
-ENUMS += [enum for message in MESSAGES for enum in message.enum_types]
-FIELDS = [field for message in MESSAGES for field in message.fields]
-SERVICES = [service for file in FILES for service in file.services_by_name.values()]
-METHODS = [method for service in SERVICES for method in service.methods]
-DECLARATIONS = [declaration for source in SOURCES for declaration in declarations(source)]
-
-
-def _reachable(roots: Iterable[Descriptor]) -> list[Descriptor]:
-    """The messages of ours that a set of messages can hold, themselves included."""
-    found: dict[str, Descriptor] = {}
-    waiting = list(roots)
-    while waiting:
-        message = waiting.pop()
-        if message.full_name.startswith("parley.v1.") and message.full_name not in found:
-            found[message.full_name] = message
-            waiting += [field.message_type for field in message.fields if field.message_type is not None]
-    return list(found.values())
-
-
-REQUEST_FIELDS = [field for message in _reachable(method.input_type for method in METHODS) for field in message.fields]
-
-
-def type_name(item: Descriptor | EnumDescriptor | FieldDescriptor | MethodDescriptor | ServiceDescriptor) -> str:
-    return str(item.full_name)
-
-
-def _rules(field: FieldDescriptor) -> validate_pb2.FieldRules:
-    return field.GetOptions().Extensions[validate_pb2.field]
-
-
-def _map_entry(field: FieldDescriptor) -> Descriptor | None:
-    """The hidden message of a map's pairs, or None when the field is no map."""
-    message = field.message_type
-    return message if message is not None and message.GetOptions().map_entry else None
-
-
 # --- Rpcs ------------------------------------------------------------------------------------------------------------
 
 
@@ -175,7 +119,7 @@ def test_there_is_a_contract() -> None:
 @pytest.mark.parametrize("service", SERVICES, ids=type_name)
 def test_a_service_has_a_file_of_its_own(service: ServiceDescriptor) -> None:
     assert service.name.endswith("Service")
-    assert service.file.name == f"parley/v1/{_snake_case(service.name)}.proto"
+    assert service.file.name == f"parley/v1/{snake_case(service.name)}.proto"
     assert list(service.file.services_by_name) == [service.name]
 
 
@@ -207,7 +151,7 @@ def test_an_rpc_that_makes_something_takes_a_request_id(method: MethodDescriptor
     field = method.input_type.fields_by_name.get("request_id")
     if re.match(r"(Create|Start|Run|Steer|Fork|Trigger|Redeem|Rotate)(?=[A-Z])", method.name):
         assert field is not None
-        assert _rules(field).string.pattern == REQUEST_ID_PATTERN
+        assert rules(field).string.pattern == REQUEST_ID_PATTERN
     else:
         assert field is None
 
@@ -216,10 +160,10 @@ def test_an_rpc_that_makes_something_takes_a_request_id(method: MethodDescriptor
 def test_a_list_has_pages(method: MethodDescriptor) -> None:
     asked, answered = method.input_type.fields_by_name, method.output_type.fields_by_name
     assert asked["page_size"].type == FieldDescriptor.TYPE_INT32
-    assert _rules(asked["page_size"]).int32.gte == 0
+    assert rules(asked["page_size"]).int32.gte == 0
     assert asked["page_token"].type == FieldDescriptor.TYPE_STRING
     assert answered["next_page_token"].type == FieldDescriptor.TYPE_STRING
-    assert _rules(asked["page_token"]).string.max_bytes == _rules(answered["next_page_token"]).string.max_bytes
+    assert rules(asked["page_token"]).string.max_bytes == rules(answered["next_page_token"]).string.max_bytes
     repeated = [field for field in method.output_type.fields if field.is_repeated]
     assert len(repeated) == 1
     assert repeated[0].number == 1
@@ -237,12 +181,12 @@ def test_a_field_holds_our_messages_or_the_allowed_ones(field: FieldDescriptor) 
 
 @pytest.mark.parametrize("field", FIELDS, ids=type_name)
 def test_a_field_states_its_maximum(field: FieldDescriptor) -> None:
-    assert _unbounded_parts(field, _rules(field)) == []
+    assert _unbounded_parts(field, rules(field)) == []
 
 
 def _unbounded_parts(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> list[str]:
     """Which parts of a field may grow without end: the field itself, its items, keys or values."""
-    entry = _map_entry(field)
+    entry = map_entry(field)
     if entry is not None:
         key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
         return [
@@ -286,13 +230,13 @@ REQUEST_IDS = [
 @pytest.mark.parametrize("field", REQUEST_IDS, ids=type_name)
 def test_an_id_in_a_request_has_the_grammar_of_ids(field: FieldDescriptor) -> None:
     principal = field.name in ("user_id", "service_id")
-    assert _rules(field).string.pattern == (PRINCIPAL_PATTERN if principal else ID_PATTERN)
+    assert rules(field).string.pattern == (PRINCIPAL_PATTERN if principal else ID_PATTERN)
 
 
 @pytest.mark.parametrize("field", [f for f in REQUEST_FIELDS if f.enum_type is not None], ids=type_name)
 def test_an_enum_in_a_request_takes_known_numbers_alone(field: FieldDescriptor) -> None:
-    rules = _rules(field).repeated.items if field.is_repeated else _rules(field)
-    assert rules.enum.defined_only
+    own = rules(field)
+    assert (own.repeated.items if field.is_repeated else own).enum.defined_only
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=type_name)
@@ -320,7 +264,7 @@ def _message_with(message: Descriptor, field: FieldDescriptor) -> Message:
     """A message in which one field alone is set, to anything of its type."""
     sample = message_factory.GetMessageClass(message)()
     value = getattr(sample, field.name)
-    if _map_entry(field) is not None:
+    if map_entry(field) is not None:
         value["key"] = "value"
     elif field.message_type is not None:
         value.add() if field.is_repeated else value.SetInParent()
@@ -343,7 +287,7 @@ def test_run_event_has_the_numbers_of_the_contract() -> None:
 
 @pytest.mark.parametrize("enum", ENUMS, ids=type_name)
 def test_an_enum_has_its_prefix_and_its_zero(enum: EnumDescriptor) -> None:
-    prefix = f"{_snake_case(enum.name).upper()}_"
+    prefix = f"{snake_case(enum.name).upper()}_"
     assert all(value.name.startswith(prefix) for value in enum.values)
     assert [value.number for value in enum.values] == list(range(len(enum.values)))
     assert enum.values[0].name == f"{prefix}UNSPECIFIED"
@@ -361,73 +305,3 @@ def test_an_error_reason_names_its_code_and_shows_an_example(reason: Declaration
     assert example["reason"] == reason.name.removeprefix("ERROR_REASON_")
     assert example["domain"] == "parley.v1"
     assert all(isinstance(value, str) for value in example["metadata"].values())
-
-
-# --- Comments --------------------------------------------------------------------------------------------------------
-
-
-def test_the_text_declares_what_the_descriptors_hold() -> None:
-    """Nothing escapes the tests of comments, and the generated code has the names of the files beside it."""
-    expected = [message.name for message in MESSAGES]
-    expected += [field.name for field in FIELDS]
-    expected += [oneof.name for message in MESSAGES for oneof in message.oneofs if not oneof.name.startswith("_")]
-    expected += [name for enum in ENUMS for name in (enum.name, *(value.name for value in enum.values))]
-    expected += [service.name for service in SERVICES] + [method.name for method in METHODS]
-    expected += [name for file in FILES for name in file.extensions_by_name]
-    assert sorted(declaration.name for declaration in DECLARATIONS) == sorted(expected)
-
-
-@pytest.mark.parametrize("declaration", DECLARATIONS, ids=str)
-def test_a_comment_opens_with_the_name_and_says_something(declaration: Declaration) -> None:
-    opening = re.match(rf"{declaration.name}[ :,]", declaration.comment)
-    assert opening is not None
-    assert len(declaration.comment.split()) >= 3
-    assert declaration.comment.rstrip().endswith((".", "}"))
-
-
-OPTIONAL = [d for d in DECLARATIONS if re.search(r"lacks\s+the\s+feature", d.comment)]
-
-
-@pytest.mark.parametrize("declaration", [d for d in OPTIONAL if d.kind == "rpc"], ids=str)
-def test_an_optional_rpc_is_a_feature_of_its_own_name(declaration: Declaration) -> None:
-    comment = " ".join(declaration.comment.split())
-    feature = _snake_case(declaration.name)
-    assert comment.endswith(f"A server that lacks the feature `{feature}` answers UNIMPLEMENTED.")
-
-
-@pytest.mark.parametrize("declaration", [d for d in OPTIONAL if d.kind != "rpc"], ids=str)
-def test_an_optional_option_says_how_it_is_refused(declaration: Declaration) -> None:
-    comment = " ".join(declaration.comment.split())
-    refusal = r"A server that lacks the feature `[a-z_]+` answers FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE`"
-    assert re.search(refusal, comment)
-
-
-# --- What others made ------------------------------------------------------------------------------------------------
-
-
-def test_vendored_files_are_the_ones_the_readme_names() -> None:
-    readme = (THIRD_PARTY / "README.md").read_text(encoding="utf-8")
-    named = dict(re.findall(r"^\| `([^`]+\.proto)` \|.*\| `([0-9a-f]{64})` \|$", readme, re.MULTILINE))
-    found = {
-        path.relative_to(THIRD_PARTY).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in THIRD_PARTY.rglob("*.proto")
-    }
-    assert named == found
-
-
-def test_vendored_google_files_are_those_of_the_installed_package() -> None:
-    """The generated code imports google.rpc from that package, so the two have to agree."""
-    installed = Path(next(iter(google.rpc.__path__)))
-    vendored = list((THIRD_PARTY / "googleapis" / "google" / "rpc").glob("*.proto"))
-    assert vendored
-    for path in vendored:
-        assert path.read_bytes() == (installed / path.name).read_bytes()
-
-
-def test_the_lock_of_the_proto_tools_names_no_place_to_fetch_from() -> None:
-    lock = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))
-    assert all("resolved" not in package for package in lock["packages"].values())
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

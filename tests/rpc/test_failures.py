@@ -200,3 +200,29 @@ def large_response() -> pb.WatchRunResponse:
 async def read_to_the_end(call: "grpc.aio.UnaryStreamCall[pb.WatchRunRequest, pb.WatchRunResponse]") -> None:
     while await call.read() is not grpc.aio.EOF:
         pass
+
+
+@pytest.mark.parametrize("gone", ["the client", "the server"])
+async def test_a_fault_in_the_clean_up_of_a_call_that_is_gone_hurts_nobody(gone: str) -> None:
+    cleaned_up = asyncio.Event()
+
+    async def stream(_context: RequestContext, _request: pb.WatchRunRequest) -> AsyncGenerator[bytes]:
+        try:
+            yield b""
+            await asyncio.sleep(60)
+        finally:
+            cleaned_up.set()
+            raise ValueError(SECRET)
+
+    with structlog.testing.capture_logs() as logs:
+        async with running() as chassis:
+            chassis.runs.stream = stream
+            call = chassis.watch_run()
+            await call.read()
+            if gone == "the client":
+                call.cancel()
+            else:
+                await chassis.server.stop(0.1)
+            async with asyncio.timeout(2):
+                await cleaned_up.wait()
+    assert [entry["event"] for entry in logs] == ["internal_error"]

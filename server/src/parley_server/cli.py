@@ -3,7 +3,6 @@
 # ruff: noqa: PLC0415  # see above
 
 import asyncio
-import logging
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -19,7 +18,7 @@ from parley_server.domain.errors import ParleyError, StartError
 if TYPE_CHECKING:
     from parley_server.app import Keys
     from parley_server.domain.api_key import ApiKey
-    from parley_server.settings import LogSettings, Settings
+    from parley_server.settings import Settings
 
 T = TypeVar("T")
 CommandT = TypeVar("CommandT", bound=Callable[..., None])
@@ -75,7 +74,9 @@ def _with_config(command: CommandT) -> CommandT:
 def serve(listen: str | None, config: Path | None, data_dir: Path | None) -> None:
     """Serve until interrupted."""
     settings = _load(config, data_dir, listen)
-    _configure_logging(settings.log)
+    from parley_server.logs import configure_logging
+
+    configure_logging(settings.log)
     from parley_server import app
 
     _run(app.serve(settings))
@@ -197,9 +198,10 @@ def offline_model(listen: str, script: Path | None) -> None:
     """Serve the scripted model that stands in for a real one."""
     from parley_server.llm.offline.command import run_offline_model
     from parley_server.llm.offline.script import ScriptError
+    from parley_server.logs import configure_logging
     from parley_server.settings import LogSettings
 
-    _configure_logging(LogSettings())
+    configure_logging(LogSettings())
     try:
         run_offline_model(listen, script)
     except (ValueError, ScriptError, OSError) as error:
@@ -244,32 +246,3 @@ def _line(key: "ApiKey") -> str:
     ends = "revoked" if key.revoke_time else f"expires {key.expire_time:%Y-%m-%d}" if key.expire_time else "no expiry"
     act_as = f"  act as {','.join(key.act_as)}" if key.act_as else ""
     return f"{key.key_id}  {key.kind.value}:{key.subject}  {','.join(sorted(key.scopes))}  {ends}{act_as}"
-
-
-def _configure_logging(settings: "LogSettings") -> None:
-    """Send all logging, the libraries' too, to standard error in one form."""
-    import structlog
-
-    level = logging.getLevelNamesMapping()[settings.level.upper()]
-    shared: list[structlog.types.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    is_json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
-    ending: list[structlog.types.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        if is_json
-        # The renderer's own tracebacks show the values of variables, which are users' words and keys.
-        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    )
-    structlog.configure(
-        processors=[*shared, *ending],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[remove, *ending], foreign_pre_chain=shared))
-    # The libraries' own chatter is not the server's log: their warnings are.
-    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)

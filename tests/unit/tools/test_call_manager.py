@@ -1,86 +1,25 @@
 """The calls of a turn: told, written down before they happen, answered exactly once, whatever a tool does."""
 
 import asyncio
-import json
-from collections.abc import Sequence
 from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parley_server.domain.run_event import EventBody, ToolCallFinished, ToolCallStarted
-from parley_server.domain.tool import ToolCall, ToolCallStatus, ToolEffect, ToolResult
+from parley_server.domain.run_event import ToolCallStarted
+from parley_server.domain.tool import ToolCallStatus, ToolEffect
 from parley_server.tools.call_manager import MAX_CALLS_PER_TURN, MAX_CONCURRENT_CALLS, ToolCallManager
 from parley_server.tools.errors import ToolError
 from parley_server.tools.fingerprint import fingerprint, idempotency_key
 from parley_server.tools.registry import ToolRegistry
-from parley_server.tools.tool import JsonObject, Tool, ToolContext, tool
+from parley_server.tools.tool import JsonObject, ToolContext, tool
 from pydantic import BaseModel, ConfigDict
-from unit.tools.made_tools import MadeTool, made_tool
+from unit.tools.made_tools import made_tool
 from unit.tools.run_sink import RunSink
+from unit.tools.tool_turns import SECRET, Counting, a_call, error_of, hang, raises, run, statuses
 from unit.tools.user_context import context_of
 
 Status = ToolCallStatus
-SECRET = "db://admin:hunter2@10.0.0.1"
-
-
-def a_call(number: int, name: str, arguments_json: str | None = None) -> ToolCall:
-    arguments = json.dumps({"n": number}) if arguments_json is None else arguments_json
-    return ToolCall(f"call_{number}", name, arguments)
-
-
-async def run(
-    tools: Sequence[Tool], calls: Sequence[ToolCall], sink: RunSink, *, allowed: Sequence[str] = (), max_calls: int = 32
-) -> tuple[ToolResult, ...]:
-    registry = ToolRegistry(tools)
-    results = await ToolCallManager(registry).run(
-        context_of(), "run_1", calls, allowed or registry.names, sink, max_calls=max_calls
-    )
-    check(calls, results, sink)
-    return results
-
-
-def check(calls: Sequence[ToolCall], results: Sequence[ToolResult], sink: RunSink) -> None:
-    sink.check_calls()
-    assert [result.call_id for result in results] == [call.call_id for call in calls]
-    assert [body.call_id for body in sink.bodies(ToolCallStarted)] == [call.call_id for call in calls]
-    assert sink.durable == len(sink.events)
-    for result in results:
-        finished = sink.finished()[result.call_id]
-        assert (finished.status, finished.result_json) == (result.status, result.result_json)
-        assert json.loads(result.result_json)["ok"] == (result.status is Status.OK)
-        assert bool(result.error_code) == (result.status is not Status.OK)
-
-
-def error_of(result: ToolResult) -> dict[str, object]:
-    error: dict[str, object] = json.loads(result.result_json)["error"]
-    return error
-
-
-def statuses(results: Sequence[ToolResult]) -> list[ToolCallStatus]:
-    return [result.status for result in results]
-
-
-async def hang(context: ToolContext, arguments: JsonObject) -> object:  # noqa: ARG001
-    await asyncio.Event().wait()
-    return None
-
-
-class Counting:
-    """A behaviour that counts how often it happens, and how often at once."""
-
-    def __init__(self) -> None:
-        self.contexts: list[ToolContext] = []
-        self.running = 0
-        self.most = 0
-
-    async def __call__(self, context: ToolContext, arguments: JsonObject) -> object:
-        self.contexts.append(context)
-        self.running += 1
-        self.most = max(self.most, self.running)
-        await asyncio.sleep(0.005)
-        self.running -= 1
-        return arguments
 
 
 async def test_results_come_in_call_order_and_answers_as_they_are_known() -> None:
@@ -221,169 +160,6 @@ async def test_a_typed_tool_answers() -> None:
 async def test_a_typed_result_that_is_not_json_is_an_error() -> None:
     [result] = await run([place_orders], [a_call(1, "place_orders", '{"orders":[]}')], RunSink())
     assert (result.status, result.error_code) == (Status.ERROR, "internal")
-
-
-async def test_a_tool_error_reaches_the_model_in_its_own_words() -> None:
-    async def refuse(context: ToolContext, arguments: JsonObject) -> NoReturn:  # noqa: ARG001
-        raise ToolError("no_such_city", "There is no such city.", hint="Check the spelling.")
-
-    [result] = await run([made_tool("refuse", refuse)], [a_call(1, "refuse")], RunSink())
-    assert result.status is Status.ERROR
-    assert error_of(result) == {
-        "code": "no_such_city",
-        "message": "There is no such city.",
-        "retryable": False,
-        "hint": "Check the spelling.",
-    }
-
-
-def raises(error: BaseException) -> MadeTool:
-    async def fail(context: ToolContext, arguments: JsonObject) -> NoReturn:  # noqa: ARG001
-        raise error
-
-    return made_tool("fail", fail)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError(SECRET),
-        asyncio.CancelledError(SECRET),
-        SystemExit(SECRET),
-        GeneratorExit(SECRET),
-        TimeoutError(SECRET),
-        ExceptionGroup(SECRET, [ValueError(SECRET)]),
-        BaseExceptionGroup(SECRET, [SystemExit(SECRET)]),
-        RecursionError(SECRET),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-async def test_whatever_a_tool_raises_is_an_error_that_tells_nothing(error: BaseException) -> None:
-    sink = RunSink()
-    [result, other] = await run([raises(error), made_tool("echo")], [a_call(1, "fail"), a_call(2, "echo")], sink)
-    assert (result.status, result.error_code, other.status) == (Status.ERROR, "internal", Status.OK)
-    assert "err_" in result.error_message
-    assert SECRET not in repr(sink.events)
-    assert "Traceback" not in repr(sink.events)
-
-
-async def test_a_tool_that_cancels_itself_ends_its_own_call() -> None:
-    async def cancel_itself(context: ToolContext, arguments: JsonObject) -> object:  # noqa: ARG001
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        await asyncio.sleep(0)
-        return None
-
-    [result] = await run([made_tool("quit", cancel_itself)], [a_call(1, "quit")], RunSink())
-    assert (result.status, result.error_code) == (Status.ERROR, "internal")
-
-
-@pytest.mark.parametrize(
-    "value",
-    [float("nan"), b"", object(), (n for n in range(3)), {1: 2}, 10**5000],
-    ids=lambda value: type(value).__name__,
-)
-async def test_a_result_that_is_not_json_is_an_error(value: object) -> None:
-    async def give(context: ToolContext, arguments: JsonObject) -> object:  # noqa: ARG001
-        return value
-
-    [result] = await run([made_tool("give", give)], [a_call(1, "give")], RunSink())
-    assert (result.status, result.error_code) == (Status.ERROR, "internal")
-
-
-async def test_a_long_result_is_ok_and_truncated() -> None:
-    async def much(context: ToolContext, arguments: JsonObject) -> object:  # noqa: ARG001
-        return "x" * 100_000
-
-    sink = RunSink()
-    [result] = await run([made_tool("much", much)], [a_call(1, "much")], sink)
-    assert (result.status, result.truncated) == (Status.OK, True)
-    assert sink.finished()["call_1"].truncated
-
-
-@pytest.mark.parametrize("effect", list(ToolEffect))
-async def test_a_hanging_tool_times_out_and_only_a_write_may_not_be_retried(effect: ToolEffect) -> None:
-    slow = made_tool("slow", hang, effect=effect, timeout_s=0.02)
-    [result, other] = await run([slow, made_tool("echo")], [a_call(1, "slow"), a_call(2, "echo")], RunSink())
-    assert (result.status, other.status) == (Status.TIMED_OUT, Status.OK)
-    assert error_of(result)["code"] == "timeout"
-    assert error_of(result)["retryable"] == (effect is not ToolEffect.WRITE)
-
-
-async def test_a_tool_that_ignores_its_cancellation_holds_up_nobody() -> None:
-    release = asyncio.Event()
-    ended = asyncio.Event()
-
-    async def stubborn(context: ToolContext, arguments: JsonObject) -> object:  # noqa: ARG001
-        while not release.is_set():
-            try:
-                await release.wait()
-            except asyncio.CancelledError:
-                continue
-        ended.set()
-        return None
-
-    async with asyncio.timeout(1):
-        [result] = await run([made_tool("stubborn", stubborn, timeout_s=0.02)], [a_call(1, "stubborn")], RunSink())
-        assert result.status is Status.TIMED_OUT
-        release.set()
-        await ended.wait()
-
-
-@pytest.mark.parametrize("ignores", [False, True])
-async def test_cancelling_the_run_cancels_its_tools_at_once_and_emits_nothing_more(ignores: bool) -> None:
-    release = asyncio.Event()
-    cancelled: list[str] = []
-
-    async def notice(context: ToolContext, arguments: JsonObject) -> object:  # noqa: ARG001
-        try:
-            await release.wait()
-        except asyncio.CancelledError:
-            cancelled.append(context.call_id)
-            if not ignores:
-                raise
-            await release.wait()
-        return None
-
-    sink = RunSink()
-    manager = ToolCallManager(ToolRegistry([made_tool("notice", notice)]))
-    calls = [a_call(n, "notice") for n in range(12)]
-    task = asyncio.create_task(manager.run(context_of(), "run_1", calls, ["notice"], sink))
-    await asyncio.sleep(0.02)
-    told = len(sink.events)
-    task.cancel()
-    async with asyncio.timeout(0.25):
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    await asyncio.sleep(0.01)
-    assert sorted(cancelled) == sorted(f"call_{n}" for n in range(MAX_CONCURRENT_CALLS))
-    release.set()
-    await asyncio.sleep(0.01)
-    assert len(sink.events) == told == 12
-
-
-async def test_a_log_that_fails_stops_the_tools() -> None:
-    class FailingSink(RunSink):
-        async def emit(self, body: EventBody, item_id: str = "") -> None:
-            if isinstance(body, ToolCallFinished):
-                raise OSError("the store is gone")
-            await super().emit(body, item_id)
-
-    stopped = asyncio.Event()
-
-    async def notice(context: ToolContext, arguments: JsonObject) -> object:  # noqa: ARG001
-        try:
-            return await asyncio.Event().wait()
-        finally:
-            stopped.set()
-
-    manager = ToolCallManager(ToolRegistry([made_tool("echo"), made_tool("notice", notice)]))
-    calls = [a_call(1, "echo"), a_call(2, "notice")]
-    with pytest.raises(OSError, match="gone"):
-        await manager.run(context_of(), "run_1", calls, ["echo", "notice"], FailingSink())
-    async with asyncio.timeout(1):
-        await stopped.wait()
 
 
 async def test_a_read_asked_for_twice_runs_once_and_answers_both() -> None:

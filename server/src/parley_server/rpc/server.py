@@ -1,7 +1,7 @@
 """The gRPC server: services behind the chain of interceptors, on one listener."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import grpc
@@ -112,10 +112,9 @@ class _MethodTable(grpc.GenericRpcHandler):
 
 
 def _handlers(
-    rpcs: Iterable[UnaryRpc | StreamingRpc], authenticator: Authenticator, guard: Guard
+    rpcs: Sequence[UnaryRpc | StreamingRpc], authenticator: Authenticator, guard: Guard
 ) -> dict[str, RpcHandler]:
     """Build the chain around every rpc, once."""
-    rpcs = tuple(rpcs)
     policy = AccessPolicy({rpc.method.name: rpc.rule for rpc in rpcs if rpc.rule is not None})
     chain = _chain(authenticator, policy)
     handlers = {}

@@ -68,7 +68,11 @@ class ConversationRepository(Protocol):
         ...
 
     async def list(self, page: PageRequest) -> Page[Conversation]:
-        """List, latest created first. Raises PageTokenInvalidError."""
+        """List, last changed first; one that changes between two pages may move past them.
+
+        Raises:
+            PageTokenInvalidError: the token is not one of this list.
+        """
         ...
 
     async def messages(self, conversation_id: str, page: PageRequest) -> Page[Message]:

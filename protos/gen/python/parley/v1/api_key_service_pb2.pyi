@@ -111,7 +111,8 @@ class CreateApiKeyRequest(_message.Message):
     request_id: _builtins.str
     """request_id makes the call repeatable: the same id with the same request, within at least 24 hours, returns the same
     key, but without its secret; with another request it is ALREADY_EXISTS `REQUEST_ID_REUSED`. At most 64 printable
-    ASCII characters. Empty: every call makes a key.
+    ASCII characters. Empty: every call makes a key. A server that lacks the feature `api_key_request_id` answers
+    FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE` to any other.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

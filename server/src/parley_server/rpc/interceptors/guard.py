@@ -88,7 +88,7 @@ async def _answered(call: Call, exchange: Exchange, work: Awaitable[T]) -> T:
         return await work
     except ParleyError as error:
         failure = error
-    except grpc.aio.InternalError:
+    except grpc.aio.BaseError:
         raise peer_gone() from None
     except asyncio.CancelledError as error:
         if _is_cancelled():
@@ -96,6 +96,8 @@ async def _answered(call: Call, exchange: Exchange, work: Awaitable[T]) -> T:
         failure = _unexpected(call, error)
     except Exception as error:  # noqa: BLE001  # the last line: nobody further out would tell the client anything
         failure = _unexpected(call, error)
+    if _is_cancelled():
+        raise peer_gone()
     return await exchange.fail(failure)
 
 

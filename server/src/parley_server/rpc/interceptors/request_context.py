@@ -1,6 +1,6 @@
 """For whom a call is made: the claim in its metadata, checked by itself first and against the caller later.
 
-This is the plan's ContextMiddleware: it makes the one RequestContext that everything below is handed.
+Together they are the context middleware: it makes the one RequestContext that everything below is handed.
 """
 
 from typing import TypeVar

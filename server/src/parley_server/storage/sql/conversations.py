@@ -79,17 +79,20 @@ class SqlConversationRepository:
         return conversation_of(rows[0])
 
     async def list(self, page: PageRequest) -> Page[Conversation]:
-        """List, latest created first; see `ConversationRepository.list`."""
+        """List, last changed first; see `ConversationRepository.list`."""
         listing = ("conversations", self._context.user_id)
-        before = self._tokens.read(listing, page.token)
+        order = (conversations.c.update_time, conversations.c.conversation_id)
         statement = select(conversations).where(conversations.c.user_id == self._context.user_id)
-        if before:
-            statement = statement.where(conversations.c.conversation_id < before)
-        statement = statement.order_by(conversations.c.conversation_id.desc()).limit(page.size + 1)
-        found = [conversation_of(row) for row in await self._database.fetch(statement)]
-        items = tuple(found[: page.size])
-        more = len(found) > page.size
-        return Page(items, self._tokens.issue(listing, items[-1].conversation_id) if more else "")
+        if place := self._tokens.read(listing, page.token):
+            update_time, conversation_id = place.split(":")
+            statement = statement.where(tuple_(*order) < tuple_(int(update_time), conversation_id))
+        statement = statement.order_by(*(column.desc() for column in order)).limit(page.size + 1)
+        rows = await self._database.fetch(statement)
+        items = tuple(conversation_of(row) for row in rows[: page.size])
+        if len(rows) <= page.size:
+            return Page(items, "")
+        place = f"{number(rows[page.size - 1], 'update_time')}:{items[-1].conversation_id}"
+        return Page(items, self._tokens.issue(listing, place))
 
     async def messages(self, conversation_id: str, page: PageRequest) -> Page[Message]:
         """List messages, oldest first; see `ConversationRepository.messages`."""

@@ -5,6 +5,7 @@ WAL with `synchronous=FULL` always: a power cut takes back nothing that was ackn
 
 import asyncio
 import itertools
+import os
 import queue
 import sqlite3
 import threading
@@ -112,6 +113,8 @@ class SqliteDatabase:
 
     def _write_until_closed(self, opened: asyncio.Future[None]) -> None:
         try:
+            # Made here because SQLite would let others read it; what it makes beside it has the same rights.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             engine = _create_engine(self._path)
             connection = engine.connect()
         except Exception as error:  # noqa: BLE001  # handed to the opener

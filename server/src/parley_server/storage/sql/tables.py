@@ -41,7 +41,7 @@ conversations = Table(
     Column("expire_time", BigInteger),
     Column("revision", BigInteger, nullable=False),
     Column("active_run_id", _Id),
-    Index(None, "user_id", "conversation_id"),
+    Index(None, "user_id", "update_time", "conversation_id"),
 )
 
 runs = Table(

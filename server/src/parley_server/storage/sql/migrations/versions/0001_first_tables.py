@@ -37,7 +37,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("conversation_id", name=op.f("pk_conversations")),
     )
     op.create_index(
-        op.f("ix_conversations_user_id_conversation_id"), "conversations", ["user_id", "conversation_id"], unique=False
+        op.f("ix_conversations_user_id_update_time_conversation_id"),
+        "conversations",
+        ["user_id", "update_time", "conversation_id"],
+        unique=False,
     )
     op.create_table(
         "request_ids",
