@@ -18,13 +18,17 @@ class ServerProcess:
     """`parley-server serve` on a data directory; after `kill` or `stop`, `start` serves the same address again."""
 
     def __init__(
-        self, data_dir: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+        self,
+        data_dir: Path,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        log: Path | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.address = "127.0.0.1:0"
         self._arguments = list(arguments)
         self._environment = {**_clean_environment(), **(environment or {})}
-        self._log = data_dir / "test-server.log"
+        self._log = log or data_dir / "test-server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,10 +69,10 @@ class ServerProcess:
         """Send any other signal."""
         os.kill(self.pid, number)
 
-    def wait(self) -> int:
+    def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Wait for its end; returns its exit code."""
         assert self._process is not None
-        return self._process.wait(STOP_TIMEOUT_S)
+        return self._process.wait(timeout_s)
 
     @property
     def is_running(self) -> bool:

@@ -31,6 +31,8 @@ from parley_server.storage.worker_store import InterruptedRun, WorkerStore
 
 T = TypeVar("T")
 
+PARK_S = 10.0
+
 _RESTARTED = ErrorStatus(
     ErrorKind.UNAVAILABLE, Reason.SERVER_RESTARTED, "the server was restarted while the run was under way"
 )
@@ -47,6 +49,7 @@ class RunEngine:
         self._agents = agents
         self._executions: dict[str, Execution] = {}
         self._waiting: dict[str, tuple[RunJob, asyncio.TimerHandle]] = {}
+        self._cancels: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._draining = False
 
@@ -74,16 +77,17 @@ class RunEngine:
 
         Raises:
             NotFoundError: no such run for this user.
+            StorageUnavailableError: the wish could not be stored; the run goes on.
         """
         runs = self._store.for_user(context).runs
         run = await runs.get(run_id)
         if run.state.is_terminal:
             return run
         _log.info("run_cancel_requested", run_id=run_id, has_reason=bool(reason))
-        if (execution := self._executions.get(run_id)) is not None:
-            await asyncio.shield(self._spawn(execution.cancel()))
-        elif self._stop_waiting(run_id) is not None:
-            await asyncio.shield(self._spawn(self._end_waiting(run_id, CANCELLED)))
+        # Whoever asks again waits for the same wish to become durable.
+        if run_id not in self._cancels:
+            self._cancels[run_id] = self._spawn(self._cancel(run_id))
+        await asyncio.shield(self._cancels[run_id])
         return await runs.get(run_id)
 
     async def recover(self) -> None:
@@ -101,14 +105,31 @@ class RunEngine:
             _log.info("runs_recovered", ended=len(interrupted), resumed=len(unstarted))
 
     async def park(self) -> None:
-        """Take no more runs and stop the work; what has no end stays unfinished in the store."""
+        """Take no more runs and stop the work; what has no end stays unfinished in the store.
+
+        What the store does not take within PARK_S is given up here; the next start takes it over.
+        """
         self._draining = True
         for _, timer in self._waiting.values():
             timer.cancel()
         for execution in tuple(self._executions.values()):
             execution.park()
-        while self._tasks:
+        if self._tasks:
+            _, unfinished = await asyncio.wait(self._tasks, timeout=PARK_S)
+            for task in unfinished:
+                task.cancel()
+        if self._tasks:
+            _log.warning("runs_given_up", tasks=len(self._tasks))
             await asyncio.wait(self._tasks)
+
+    async def _cancel(self, run_id: str) -> None:
+        try:
+            if (execution := self._executions.get(run_id)) is not None:
+                await execution.cancel()
+            elif self._stop_waiting(run_id) is not None:
+                await self._end_waiting(run_id, CANCELLED)
+        finally:
+            del self._cancels[run_id]
 
     async def _accept(self, context: RequestContext, spec: RunSpec, idempotency: Idempotency | None) -> Run:
         acceptance = await self._store.for_user(context).runs.accept(spec, idempotency)

@@ -73,27 +73,37 @@ class Execution:
         self._appender = appender
         self._store = store
         self._task: asyncio.Task[None] | None = None
-        self._cancel_requested = False
+        # Held while the end is being decided: by a cancel until it is durable, by the work once it is done.
+        self._deciding = asyncio.Lock()
+        self._working = False
         self._concluding = False
+        self._cancelled = False
+        self._parked = False
 
     def performed_by(self, task: asyncio.Task[None]) -> None:
         """Learn the task to stop on `cancel` and `park`."""
         self._task = task
 
     async def cancel(self) -> None:
-        """Ask for the end CANCELLED: durable first, then the work is stopped. Too late or again is no error."""
-        if self._cancel_requested or self._concluding:
-            return
-        self._cancel_requested = True
-        await self._appender.mark_cancelling()
-        self._stop()
+        """Make the wish durable, then stop the work; the run ends CANCELLED. Too late is no error.
+
+        Raises:
+            StorageUnavailableError: the wish is not stored, and the run goes on.
+        """
+        async with self._deciding:
+            if self._concluding:
+                return
+            await self._appender.mark_cancelling()
+            self._cancelled = True
+            self._interrupt()
 
     def park(self) -> None:
-        """Stop the work and leave the run unfinished in the store, for whoever owns it next."""
-        self._stop()
+        """Stop the work; a run that was not cancelled stays unfinished in the store, for whoever owns it next."""
+        self._parked = True
+        self._interrupt()
 
-    def _stop(self) -> None:
-        if not self._concluding and self._task is not None:
+    def _interrupt(self) -> None:
+        if self._working and self._task is not None:
             self._task.cancel()
 
     async def perform(self) -> str:
@@ -105,17 +115,20 @@ class Execution:
         """
         transcript = RunTranscript()
         end = await self._work(RecordingSink(self._appender, transcript))
-        self._concluding = True
-        return await conclude(self._appender, transcript, end)
+        async with self._deciding:
+            self._concluding = True
+        return await conclude(self._appender, transcript, CANCELLED if self._cancelled else end)
 
     async def _work(self, sink: RecordingSink) -> RunEnd:
         deadline = asyncio.timeout((self._job.run.deadline_time - datetime.now(UTC)).total_seconds())
+        self._working = True
         try:
+            self._require_wanted()
             async with deadline:
                 return await self._ask_agent(sink)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not self._cancel_requested or task is None:
+            if not self._cancelled or task is None:
                 raise
             task.uncancel()
             return CANCELLED
@@ -128,6 +141,13 @@ class Execution:
                 return EXPIRED
             _log.error("agent_failed", run_id=self._job.run.run_id, agent_id=self._job.run.agent_id, exc_info=error)
             return failed(ErrorStatus(ErrorKind.INTERNAL, Reason.AGENT_FAILED, "the agent failed"))
+        finally:
+            self._working = False
+
+    def _require_wanted(self) -> None:
+        """Stop what was to be stopped before its task had begun: a task that has not begun cannot catch a cancel."""
+        if self._cancelled or self._parked:
+            raise asyncio.CancelledError
 
     async def _ask_agent(self, sink: RecordingSink) -> RunEnd:
         run, spec = self._job.run, self._job.spec

@@ -14,15 +14,12 @@ from parley_server.domain.run import MAX_QUEUED_RUNS, ConcurrencyPolicy, Run, Ru
 from parley_server.domain.run_event import EventCodec, RunAccepted, RunEvent, StoredEvent
 from parley_server.domain.usage import Usage
 from parley_server.storage.repositories import Idempotency
-from parley_server.storage.sql import frames, request_ids
+from parley_server.storage.sql import journal, request_ids
 from parley_server.storage.sql.conversations import insert_conversation
 from parley_server.storage.sql.database import to_micros
 from parley_server.storage.sql.rows import ITEM, PAIRS, SPEC, USAGE, dump
-from parley_server.storage.sql.run_log import last_journal_id
-from parley_server.storage.sql.tables import conversations, messages, run_journal, run_labels, runs
+from parley_server.storage.sql.tables import conversations, messages, run_labels, runs
 
-# StartRun and RunAgent are one family: a request id means the same run in both.
-REQUEST_FAMILY = "runs.start"
 FIRST_TOKEN = 1
 _MAX_TITLE = 60
 
@@ -67,11 +64,11 @@ class RunAcceptance:
         conversation_id, active_run_id = self._conversation(connection)
         waiting = self._check_queue(connection, conversation_id, active_run_id) if active_run_id else 0
         run = self._insert_run(connection, conversation_id)
-        if not active_run_id:
-            self._make_active(connection, conversation_id)
-        event = self._insert_event(connection, run, queue_position=waiting + 1 if active_run_id else 0)
+        self._touch(connection, conversation_id, active_run_id or run.run_id)
+        event = self._first_event(run, queue_position=waiting + 1 if active_run_id else 0)
+        journal_id = journal.insert_first(connection, run.run_id, event.payload)
         request_ids.remember(connection, self._context, self._idempotency, run.run_id, self._micros)
-        return Accepted(run.run_id, run, event, last_journal_id(connection), starts_now=not active_run_id)
+        return Accepted(run.run_id, run, event, journal_id, starts_now=not active_run_id)
 
     def _conversation(self, connection: Connection) -> tuple[str, str]:
         """Return the conversation's id and its active run, making a new one where the spec names none."""
@@ -121,7 +118,7 @@ class RunAcceptance:
                 position=position,
                 agent_id=self._spec.agent_id,
                 state=RunState.QUEUED,
-                attempt=1,
+                attempt=0,
                 fencing_token=FIRST_TOKEN,
                 context_json=self._context.to_json(),
                 spec_json=dump(SPEC, self._spec),
@@ -142,7 +139,7 @@ class RunAcceptance:
             conversation_id=conversation_id,
             agent_id=self._spec.agent_id,
             state=RunState.QUEUED,
-            attempt=1,
+            attempt=0,
             create_time=self._now,
             deadline_time=deadline,
             last_seq=1,
@@ -164,18 +161,14 @@ class RunAcceptance:
             )
         )
 
-    def _make_active(self, connection: Connection, conversation_id: str) -> None:
+    def _touch(self, connection: Connection, conversation_id: str, active_run_id: str) -> None:
         connection.execute(
             update(conversations)
             .where(conversations.c.conversation_id == conversation_id)
-            .values(active_run_id=self._run_id, update_time=self._micros)
+            .values(active_run_id=active_run_id, update_time=self._micros)
         )
 
-    def _insert_event(self, connection: Connection, run: Run, *, queue_position: int) -> StoredEvent:
+    def _first_event(self, run: Run, *, queue_position: int) -> StoredEvent:
         body = RunAccepted(run.agent_id, self._message_id, queue_position)
         event = RunEvent(run.run_id, run.conversation_id, 1, self._now, 1, "", body)
-        stored = StoredEvent(1, self._codec.encode(event))
-        connection.execute(
-            insert(run_journal).values(run_id=run.run_id, first_seq=1, frames=frames.pack([stored.payload]))
-        )
-        return stored
+        return StoredEvent(1, self._codec.encode(event))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, case, insert, select, update
 
 from parley_server.domain.run import RunState
 from parley_server.domain.run_event import StoredEvent
@@ -18,11 +18,12 @@ ARCHIVE_PAGE_BYTES = 256 * 1024
 
 
 def set_running(connection: Connection, batch: Sealed) -> None:
-    """Set the run RUNNING, unless a cancel came first."""
+    """Begin the run's attempt; its state becomes RUNNING unless a cancel came first."""
+    state = case((runs.c.state == RunState.QUEUED, RunState.RUNNING), else_=runs.c.state)
     connection.execute(
         update(runs)
-        .where(runs.c.run_id == batch.live.run_id, runs.c.state == RunState.QUEUED)
-        .values(state=RunState.RUNNING, start_time=to_micros(datetime.now(UTC)))
+        .where(runs.c.run_id == batch.live.run_id)
+        .values(state=state, attempt=batch.live.attempt, start_time=to_micros(datetime.now(UTC)))
     )
 
 
@@ -120,6 +121,6 @@ def _pass_on(connection: Connection, batch: Sealed, now: int) -> str:
     connection.execute(
         update(conversations)
         .where(conversations.c.conversation_id == conversation_id)
-        .values(active_run_id=next_run_id, update_time=now, revision=conversations.c.revision + 1)
+        .values(active_run_id=next_run_id, update_time=now)
     )
     return next_run_id or ""

@@ -1,6 +1,6 @@
 """The user's conversations and their messages, on any engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, insert, select, tuple_
@@ -12,14 +12,11 @@ from parley_server.domain.identifiers import new_id
 from parley_server.domain.message import Message
 from parley_server.storage.repositories import Idempotency, Page, PageRequest
 from parley_server.storage.sql import request_ids
-from parley_server.storage.sql.database import Database, Row, to_micros
-from parley_server.storage.sql.paging import PageTokens
-from parley_server.storage.sql.rows import PAIRS, conversation_of, dump, message_of, number, string
+from parley_server.storage.sql.database import Database, to_micros
+from parley_server.storage.sql.paging import PageTokens, fitting
+from parley_server.storage.sql.rows import PAIRS, conversation_of, dump, message_of, number
 from parley_server.storage.sql.tables import conversations, messages, runs
 from parley_server.storage.sql.writer import Writer
-
-REQUEST_FAMILY = "conversations.create"
-MAX_PAGE_BYTES = 2 * 1024 * 1024
 
 _GET = select(conversations).where(
     conversations.c.user_id == bindparam("user_id"), conversations.c.conversation_id == bindparam("conversation_id")
@@ -88,10 +85,11 @@ class SqlConversationRepository:
             statement = statement.where(tuple_(*order) < tuple_(int(update_time), conversation_id))
         statement = statement.order_by(*(column.desc() for column in order)).limit(page.size + 1)
         rows = await self._database.fetch(statement)
-        items = tuple(conversation_of(row) for row in rows[: page.size])
-        if len(rows) <= page.size:
+        taken = fitting(rows, page.size, ("title", "metadata_json"))
+        items = tuple(conversation_of(row) for row in rows[:taken])
+        if taken == len(rows):
             return Page(items, "")
-        place = f"{number(rows[page.size - 1], 'update_time')}:{items[-1].conversation_id}"
+        place = f"{number(rows[taken - 1], 'update_time')}:{items[-1].conversation_id}"
         return Page(items, self._tokens.issue(listing, place))
 
     async def messages(self, conversation_id: str, page: PageRequest) -> Page[Message]:
@@ -103,7 +101,7 @@ class SqlConversationRepository:
             _MESSAGES,
             self._key(conversation_id) | {"position": int(position), "ordinal": int(ordinal), "limit": page.size + 1},
         )
-        taken = _fitting(rows[: page.size])
+        taken = fitting(rows, page.size, ("item_json",))
         items = tuple(message_of(row) for row in rows[:taken])
         if taken == len(rows):
             return Page(items, "")
@@ -117,16 +115,6 @@ class SqlConversationRepository:
 
     def _key(self, conversation_id: str) -> dict[str, object]:
         return {"user_id": self._context.user_id, "conversation_id": conversation_id}
-
-
-def _fitting(rows: Sequence[Row]) -> int:
-    """Count the rows that fit a page's bytes; the first always does."""
-    size = 0
-    for count, row in enumerate(rows):
-        size += len(string(row, "item_json").encode())
-        if count and size > MAX_PAGE_BYTES:
-            return count
-    return len(rows)
 
 
 def insert_conversation(

@@ -24,6 +24,10 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+class TransactionLostError(Exception):
+    """The engine has undone the whole transaction by itself; nothing of it may count as written."""
+
+
 class Database(Protocol):
     """One engine's way to run transactions and reads."""
 

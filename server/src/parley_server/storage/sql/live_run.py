@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from parley_server.domain.errors import CursorAheadError
+from parley_server.domain.errors import CursorAheadError, StorageUnavailableError
 from parley_server.domain.run import Run
 from parley_server.domain.run_event import (
     EventBody,
@@ -66,7 +66,8 @@ class LiveRun:
         self.run_id = run.run_id
         self.conversation_id = run.conversation_id
         self.user_id = user_id
-        self.attempt = run.attempt
+        # An owner's events belong to an attempt, also the last one of a run that never began.
+        self.attempt = max(run.attempt, 1)
         self.fencing_token = fencing_token
         self.tail: list[StoredEvent] = []
         self.journal_ids: list[int] = []
@@ -161,6 +162,8 @@ class LiveRun:
         finally:
             if timer is not None:
                 timer.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
 
     async def settled(self) -> None:
         """Wait until everything appended so far is durable. Raises the error that ended this process's part."""
@@ -179,8 +182,10 @@ class LiveRun:
             if batch:
                 position += len(batch)
                 yield batch
-            elif self.ended or self.error is not None:
+            elif self.ended:
                 return
+            elif self.error is not None:
+                raise StorageUnavailableError
             else:
                 await self.changed(HEARTBEAT_S)
                 if position == self.last_seq and not self.ended:

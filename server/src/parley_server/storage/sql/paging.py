@@ -1,12 +1,17 @@
-"""Page tokens: opaque to callers, bound to one caller and one list, and of no use when changed."""
+"""Pages: how much fits one, and tokens: opaque, bound to one caller and one list, of no use when changed."""
 
 import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Collection, Sequence
 
 from parley_server.domain.errors import PageTokenInvalidError
+from parley_server.storage.sql.database import Row
+from parley_server.storage.sql.rows import string
 
+# Half of what a message may have, for what the columns become on the wire.
+MAX_PAGE_BYTES = 2 * 1024 * 1024
 _MAC_BYTES = 16
 
 
@@ -37,3 +42,14 @@ class PageTokens:
         # Each part behind its length, so that no two listings read alike.
         parts = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in (*listing, position))
         return hashlib.blake2b(parts, key=self._key, digest_size=_MAC_BYTES).digest()
+
+
+def fitting(rows: Sequence[Row], size: int, columns: Collection[str]) -> int:
+    """Count the rows a page takes: at most `size`, and no more than MAX_PAGE_BYTES in the columns that can be large."""
+    taken = size_bytes = 0
+    for row in rows[:size]:
+        size_bytes += sum(len(string(row, name).encode()) for name in columns)
+        if taken and size_bytes > MAX_PAGE_BYTES:
+            break
+        taken += 1
+    return taken

@@ -7,6 +7,7 @@ from parley_server.domain.errors import RequestIdReusedError
 from parley_server.storage.repositories import Idempotency
 from parley_server.storage.sql.tables import request_ids
 
+# Two days, where the contract promises one.
 KEPT_MICROS = 48 * 3600 * 1_000_000
 
 
@@ -34,8 +35,9 @@ def find(connection: Connection, context: RequestContext, idempotency: Idempoten
 def remember(
     connection: Connection, context: RequestContext, idempotency: Idempotency | None, object_id: str, now: int
 ) -> None:
-    """Record that this request made `object_id`; in the transaction that made it."""
+    """Record that this request made `object_id`; in the transaction that made it. Drops what is past its time."""
     if idempotency is not None:
+        connection.execute(delete(request_ids).where(request_ids.c.create_time < now - KEPT_MICROS))
         connection.execute(
             insert(request_ids).values(
                 **_key(context, idempotency),
@@ -44,11 +46,6 @@ def remember(
                 create_time=now,
             )
         )
-
-
-def forget_old(connection: Connection, now: int) -> None:
-    """Drop the records past their time: two days, where the contract promises one."""
-    connection.execute(delete(request_ids).where(request_ids.c.create_time < now - KEPT_MICROS))
 
 
 def _key(context: RequestContext, idempotency: Idempotency) -> dict[str, str]:

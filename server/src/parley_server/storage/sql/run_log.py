@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import structlog
-from sqlalchemy import Connection, bindparam, delete, func, select, text
+from sqlalchemy import Connection, bindparam, delete
 
 from parley_server.domain.errors import StorageUnavailableError
 from parley_server.domain.run_event import EventBody, EventCodec, StoredEvent
 from parley_server.storage.run_log import OwnershipLostError
-from parley_server.storage.sql import frames
+from parley_server.storage.sql import journal
 from parley_server.storage.sql.live_run import LiveRun, Sealed, Tx
 from parley_server.storage.sql.tables import run_journal
 from parley_server.storage.sql.writer import Unit, Writer
@@ -23,15 +23,7 @@ RETRY_S = 0.25
 TAIL_GRACE_S = 10.0
 SWEEP_GAP_S = 1.0
 
-# A stale owner's row is not inserted: its fencing token matches no run.
-_INSERT = text(
-    "INSERT INTO run_journal (run_id, first_seq, frames) "
-    "SELECT run_id, :first_seq, :frames FROM runs "
-    "WHERE run_id = :run_id AND fencing_token = :fencing_token AND finish_time IS NULL"
-)
 _DELETE = delete(run_journal).where(run_journal.c.journal_id == bindparam("id"))
-
-_LAST_ID = select(func.max(run_journal.c.journal_id))
 
 _log = structlog.get_logger(__name__)
 
@@ -110,7 +102,7 @@ class RunLog:
     def _seal(self) -> Sequence[Unit]:
         dirty, self._dirty = self._dirty, {}
         now = datetime.now(UTC)
-        batches = [batch for live in dirty.values() if (batch := live.seal(self.codec, now)) is not None]
+        batches = [batch for live in dirty.values() if (batch := self._seal_one(live, now)) is not None]
         units: list[Unit] = [_RunUnit(self, batch) for batch in batches if batch.txs]
         if plain := [batch for batch in batches if not batch.txs]:
             units.append(_PlainUnit(self, plain))
@@ -118,6 +110,14 @@ class RunLog:
             units.append(_SweepUnit(self._obsolete))
             self._obsolete = []
         return units
+
+    def _seal_one(self, live: LiveRun, now: datetime) -> Sealed | None:
+        try:
+            return live.seal(self.codec, now)
+        except Exception as error:  # noqa: BLE001  # an event that cannot be written ends its run's log and no other's
+            _log.error("event_not_serializable", run_id=live.run_id, error=type(error).__name__)
+            live.fail(OwnershipLostError(live.run_id))
+            return None
 
 
 class _RunUnit:
@@ -128,7 +128,7 @@ class _RunUnit:
         self._batch = batch
 
     def apply(self, connection: Connection) -> None:
-        if not _insert(connection, [self._batch]):
+        if journal.append(connection, [self._batch]):
             raise OwnershipLostError(self._batch.live.run_id)
         for tx in self._batch.txs:
             tx(connection, self._batch)
@@ -141,7 +141,7 @@ class _RunUnit:
 
 
 class _PlainUnit:
-    """The plain batches of all runs: one statement, and one by one only when a stale owner is among them."""
+    """The plain batches of all runs, in one statement."""
 
     def __init__(self, log: RunLog, batches: list[Sealed]) -> None:
         self._log = log
@@ -149,12 +149,7 @@ class _PlainUnit:
         self._lost: list[Sealed] = []
 
     def apply(self, connection: Connection) -> None:
-        fast = connection.begin_nested()
-        if _insert(connection, self._batches):
-            fast.commit()
-            return
-        fast.rollback()
-        self._lost = [batch for batch in self._batches if not _insert(connection, [batch])]
+        self._lost = journal.append(connection, self._batches)
 
     def committed(self) -> None:
         for batch in self._batches:
@@ -182,29 +177,3 @@ class _SweepUnit:
 
     def failed(self, error: Exception) -> None:
         _log.warning("journal_sweep_failed", rows=len(self._journal_ids), error=type(error).__name__)
-
-
-def _insert(connection: Connection, batches: list[Sealed]) -> bool:
-    """Insert a row per batch; return whether every one still had its owner."""
-    if connection.execute(_INSERT, [_row(batch) for batch in batches]).rowcount != len(batches):
-        return False
-    # The transaction is the only writer, so the ids are the last ones, in order.
-    last_id = last_journal_id(connection)
-    for journal_id, batch in enumerate(batches, last_id - len(batches) + 1):
-        batch.journal_id = journal_id
-    return True
-
-
-def last_journal_id(connection: Connection) -> int:
-    """Return the id of the row that was inserted last."""
-    last_id: int = connection.execute(_LAST_ID).scalar_one()
-    return last_id
-
-
-def _row(batch: Sealed) -> dict[str, object]:
-    return {
-        "run_id": batch.live.run_id,
-        "first_seq": batch.first_seq,
-        "frames": frames.pack(event.payload for event in batch.events),
-        "fencing_token": batch.live.fencing_token,
-    }

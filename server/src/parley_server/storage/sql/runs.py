@@ -15,13 +15,14 @@ from parley_server.storage.sql import frames
 from parley_server.storage.sql.acceptance import FIRST_TOKEN, RunAcceptance
 from parley_server.storage.sql.database import Database
 from parley_server.storage.sql.live_run import LiveRun
-from parley_server.storage.sql.paging import PageTokens
-from parley_server.storage.sql.rows import blob, number, run_of
+from parley_server.storage.sql.paging import PageTokens, fitting
+from parley_server.storage.sql.rows import blob, number, run_of, string
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.tables import conversations, run_archive, run_labels, runs
 from parley_server.storage.sql.writer import Writer
 
 _GET = select(runs).where(runs.c.user_id == bindparam("user_id"), runs.c.run_id == bindparam("run_id"))
+_SIZED = ("labels_json", "end_json")
 _OWN_CONVERSATION = select(conversations.c.conversation_id).where(
     conversations.c.user_id == bindparam("user_id"), conversations.c.conversation_id == bindparam("conversation_id")
 )
@@ -88,8 +89,9 @@ class SqlRunRepository:
         if before := self._tokens.read(listing, page.token):
             statement = statement.where(runs.c.run_id < before)
         rows = await self._database.fetch(statement)
-        items = tuple(run_of(row) for row in rows[: page.size])
-        return Page(items, self._tokens.issue(listing, items[-1].run_id) if len(rows) > page.size else "")
+        taken = fitting(rows, page.size, _SIZED)
+        items = tuple(run_of(row, last_seq=self._live_seq(string(row, "run_id"))) for row in rows[:taken])
+        return Page(items, self._tokens.issue(listing, items[-1].run_id) if len(rows) > taken else "")
 
     async def watch(self, run_id: str, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...]]:
         """Follow the log; see `RunRepository.watch`."""

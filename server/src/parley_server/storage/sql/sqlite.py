@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from parley_server.domain.errors import ParleyError, StorageUnavailableError
-from parley_server.storage.sql.database import Row
+from parley_server.storage.sql.database import Row, TransactionLostError
 from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
 
 T = TypeVar("T")
@@ -85,13 +85,16 @@ class SqliteDatabase:
             try:
                 with connection.begin():
                     result = tx(connection)
-            except Exception as error:  # noqa: BLE001  # handed to the waiter, whatever it is
-                self._loop.call_soon_threadsafe(_break, done, _translate(error))
+            except BaseException as error:  # noqa: BLE001  # handed to the waiter, whatever it is
+                self._loop.call_soon_threadsafe(_break, done, error)
             else:
                 self._loop.call_soon_threadsafe(_settle, done, result)
 
         self._jobs.put(job)
-        return await done
+        try:
+            return await done
+        except Exception as error:
+            raise _translate(error) from error
 
     async def fetch(self, statement: ClauseElement, parameters: Mapping[str, object] | None = None) -> Sequence[Row]:
         """Run one read on one of the readers; see `Database.fetch`."""
@@ -147,7 +150,7 @@ def _break(future: asyncio.Future[T], error: BaseException) -> None:
 
 def _translate(error: Exception) -> Exception:
     """Make the engine's own failures one documented error; the cause goes to the log, never to a caller."""
-    if isinstance(error, (DBAPIError, sqlite3.Error)):
+    if isinstance(error, (DBAPIError, sqlite3.Error, TransactionLostError)):
         _log.error("storage_failed", engine="sqlite", error=str(getattr(error, "orig", error)))
         return StorageUnavailableError()
     if not isinstance(error, ParleyError):
@@ -175,7 +178,23 @@ def _create_engine(path: Path) -> Engine:
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+    # A full disk or a failed read or write makes SQLite end the transaction by itself. Whatever came after would be
+    # committed one by one, and what came before would be reported as committed.
+    @event.listens_for(engine, "savepoint")
+    def _require_transaction_for_savepoint(connection: Connection, _: str) -> None:
+        _require_transaction(connection)
+
+    @event.listens_for(engine, "commit")
+    def _require_transaction_for_commit(connection: Connection) -> None:
+        _require_transaction(connection)
+
     return engine
+
+
+def _require_transaction(connection: Connection) -> None:
+    driver_connection = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+    if not driver_connection.in_transaction:
+        raise TransactionLostError
 
 
 def _prepare(connection: Connection, *, may_upgrade: bool) -> None:

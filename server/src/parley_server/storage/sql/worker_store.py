@@ -1,16 +1,15 @@
 """The worker's door on any SQL engine: taking over what a dead owner left, and the pen of each run."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection, delete, select, update
 
 from parley_server.domain.run import RunState
 from parley_server.domain.run_event import EventBody, RunFinished, RunStarted, StoredEvent
 from parley_server.storage.run_log import OwnershipLostError, RunAppender, RunConclusion
-from parley_server.storage.sql import frames, request_ids
+from parley_server.storage.sql import frames
 from parley_server.storage.sql.conclusion import Ending, set_running
-from parley_server.storage.sql.database import Row, to_micros
+from parley_server.storage.sql.database import Row
 from parley_server.storage.sql.live_run import LiveRun
 from parley_server.storage.sql.rows import number, stored_run_of
 from parley_server.storage.sql.run_log import RunLog
@@ -118,9 +117,11 @@ def _take_over(connection: Connection) -> list[_Left]:
     connection.execute(update(runs).where(_UNFINISHED).values(fencing_token=runs.c.fencing_token + 1))
     finished = select(runs.c.run_id).where(runs.c.finish_time.is_not(None))
     connection.execute(delete(run_journal).where(run_journal.c.run_id.in_(finished)))
-    request_ids.forget_old(connection, to_micros(datetime.now(UTC)))
     left = {row["run_id"]: _Left(dict(row)) for row in connection.execute(_UNFINISHED_RUNS).mappings()}
     for row in connection.execute(select(run_journal).order_by(run_journal.c.journal_id)):
-        left[row.run_id].events.extend(frames.unpack(row.first_seq, row.frames))
-        left[row.run_id].journal_ids.append(row.journal_id)
+        run = left[row.run_id]
+        run.journal_ids.append(row.journal_id)
+        # A commit whose outcome nobody heard was tried again: its events are there twice.
+        if row.first_seq == len(run.events) + 1:
+            run.events.extend(frames.unpack(row.first_seq, row.frames))
     return list(left.values())

@@ -12,10 +12,12 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from parley_server.domain.errors import ParleyError, StorageUnavailableError
-from parley_server.storage.sql.database import Database
+from parley_server.storage.run_log import OwnershipLostError
+from parley_server.storage.sql.database import Database, TransactionLostError
+from parley_server.storage.sql.failures import is_unavailable
 
 T = TypeVar("T")
 
@@ -136,14 +138,12 @@ class Writer:
         try:
             failures = await self._database.transaction(partial(_apply_all, units))
         except Exception as error:  # noqa: BLE001  # every unit hears why its batch failed
-            for unit in units:
-                unit.failed(error)
-            return
+            failures = [error] * len(units)
         for unit, failure in zip(units, failures, strict=True):
             if failure is None:
                 unit.committed()
             else:
-                unit.failed(failure)
+                unit.failed(_told(failure))
         if self._closing:
             self._wanted.set()
 
@@ -156,12 +156,18 @@ def _apply(unit: Unit, connection: Connection) -> Exception | None:
     try:
         with connection.begin_nested():
             unit.apply(connection)
-    except ParleyError as error:
-        return error
-    except (OperationalError, InternalError) as error:
-        _log.error("write_failed", error=str(error.orig))
-        return StorageUnavailableError()
+    except TransactionLostError:
+        raise
     except Exception as error:  # noqa: BLE001  # one faulty write must not undo its neighbours
-        _log.error("write_failed", exc_info=error)
         return error
     return None
+
+
+def _told(failure: Exception) -> Exception:
+    """Log what a unit's waiter is not told, and return what it is."""
+    if isinstance(failure, DBAPIError) and is_unavailable(failure):
+        _log.error("write_failed", error=str(failure.orig))
+        return StorageUnavailableError()
+    if not isinstance(failure, (ParleyError, OwnershipLostError)):
+        _log.error("write_failed", exc_info=failure)
+    return failure

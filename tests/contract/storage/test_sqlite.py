@@ -1,0 +1,54 @@
+"""What is SQLite's alone: a full disk makes it end the transaction by itself, which must not look like success."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import pytest
+from parley_server.domain.errors import StorageUnavailableError
+from parley_server.storage.sql.sqlite import SqliteDatabase
+from parley_server.storage.sql.writer import Writer
+from sqlalchemy import Connection, text
+
+
+def insert(connection: Connection, key: str, size: int) -> str:
+    connection.execute(text("INSERT INTO t VALUES (:key, zeroblob(:size))"), {"key": key, "size": size})
+    return key
+
+
+def prepare(connection: Connection) -> None:
+    connection.execute(text("CREATE TABLE t (key TEXT, content BLOB)"))
+    # A full disk, as far as SQLite can tell.
+    pages = connection.execute(text("PRAGMA page_count")).scalar_one()
+    connection.execute(text(f"PRAGMA max_page_count = {pages + 20}"))
+
+
+async def test_what_a_full_disk_took_back_is_not_reported_as_written(tmp_path: Path) -> None:
+    async with SqliteDatabase(tmp_path / "parley.db") as database:
+        await database.transaction(prepare)
+        sizes = {"before": 10, "huge": 10_000_000, "after": 10, "last": 10}
+        async with Writer(database) as writer:
+            outcomes = await asyncio.gather(
+                *(writer.run(partial(insert, key=key, size=size)) for key, size in sizes.items()),
+                return_exceptions=True,
+            )
+            told = {key for key, outcome in zip(sizes, outcomes, strict=True) if outcome == key}
+            stored = {row["key"] for row in await database.fetch(text("SELECT key FROM t"))}
+            assert told == stored
+            assert all(isinstance(outcome, StorageUnavailableError) for outcome in outcomes if outcome not in told)
+            assert await writer.run(lambda connection: insert(connection, "again", 10)) == "again"
+        assert (tmp_path / "parley.db").stat().st_mode & 0o077 == 0
+
+
+async def test_a_second_statement_after_a_lost_transaction_is_refused(tmp_path: Path) -> None:
+    def fail_and_go_on(connection: Connection) -> None:
+        with pytest.raises(Exception, match="savepoint"), connection.begin_nested():
+            insert(connection, "huge", 10_000_000)
+        with connection.begin_nested():
+            insert(connection, "outside", 10)
+
+    async with SqliteDatabase(tmp_path / "parley.db") as database:
+        await database.transaction(prepare)
+        with pytest.raises(StorageUnavailableError):
+            await database.transaction(fail_and_go_on)
+        assert not await database.fetch(text("SELECT key FROM t"))
