@@ -128,7 +128,7 @@ async def test_run_agent_that_breaks_before_the_first_event_is_repeated_with_its
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_random_cuts_lose_and_repeat_nothing(seed: int) -> None:
-    rng = random.Random(seed)  # noqa: S311 - a repeatable test
+    rng = random.Random(seed)
     pieces = [f"piece {n} " for n in range(rng.randrange(1, 60))]
     endings = [UNAVAILABLE, end_ok, abort(grpc.StatusCode.ABORTED, "SLOW_CONSUMER"), abort(grpc.StatusCode.INTERNAL)]
     cuts = [Cut(rng.randrange(12), rng.choice(endings)) for _ in range(rng.randrange(12))]
@@ -142,7 +142,7 @@ async def test_random_cuts_lose_and_repeat_nothing(seed: int) -> None:
 
 
 async def test_random_connection_losses_lose_and_repeat_nothing() -> None:
-    rng = random.Random(391)  # noqa: S311 - a repeatable test
+    rng = random.Random(391)
     run = ScriptedRun(answered(*(f"{n} " for n in range(400))))
     async with serving(run) as address:
         proxy = CuttingProxy(address)
