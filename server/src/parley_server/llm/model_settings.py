@@ -28,20 +28,28 @@ _Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
 
 class ModelSettings(BaseModel):
-    """Where the model is and how long to wait for it.
+    """`[model]`: where the model is, and how long to wait for it.
 
-    `base_url` is what comes before `/chat/completions`. An empty `api_key` sends none, for servers that want none.
-    `name` is the model that is asked when nobody names another.
-
-    The time-outs are seconds: to connect, from asking to the first event, and between two events after that.
+    Without a key and without a base URL the offline model answers.
     """
 
     # A rejected key must not be shown by the error that rejects it.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     base_url: Annotated[str, AfterValidator(_web_address)] = OFFICIAL_BASE_URL
+    """What comes before `/chat/completions` on any OpenAI-compatible server."""
+
     api_key: Annotated[SecretStr, AfterValidator(_sendable)] = SecretStr("")
+    """The key that is sent; empty sends none, for servers that want none."""
+
     name: Annotated[str, Field(min_length=1, max_length=256)]
+    """The model that is asked when nobody names another. `gpt-5-mini` where there is no base URL."""
+
     connect_timeout_s: _Seconds = 5.0
+    """How long to wait for a connection, in seconds."""
+
     first_event_timeout_s: _Seconds = 60.0
+    """How long to wait from asking to the first event, in seconds."""
+
     gap_timeout_s: _Seconds = 60.0
+    """How long to wait between two events after that, in seconds."""

@@ -48,7 +48,9 @@ def act(script: Script, situation: Situation) -> Answer:
 
 
 def _fits(rule: Rule, situation: Situation) -> bool:
-    """Tell whether the rule answers such a turn, with tools that the request offers."""
+    """Tell whether the rule answers such a turn, for this model, with tools that the request offers."""
+    if rule.model is not None and not rule.model.search(situation.model):
+        return False
     if not all(call.name in situation.offered_tools for call in rule.tool_calls):
         return False
     if situation.tool_turn is None:

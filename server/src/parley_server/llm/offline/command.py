@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from parley_server.llm.offline.recorder import Recorder
 from parley_server.llm.offline.script import Script, load_script
 from parley_server.llm.offline.server import OfflineModelServer
 
@@ -33,6 +34,26 @@ def parse_listen(listen: str) -> tuple[str, int]:
     if parts.netloc != listen or not parts.hostname or parts.port is None or parts.username is not None:
         raise ValueError(f"not HOST:PORT: {listen!r}")
     return parts.hostname, parts.port
+
+
+def run_recorder(listen: str, upstream_url: str, script_path: Path) -> None:
+    """Record what the server at `upstream_url` answers into a script until interrupted; logs the base URL to ask.
+
+    Raises:
+        ValueError: `listen` is not HOST:PORT.
+        ScriptError: the script is there and is none.
+        OSError: the script cannot be read, or the address cannot be had.
+    """
+    host, port = parse_listen(listen)
+    recorder = Recorder(upstream_url, script_path, host, port)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_record(recorder))
+
+
+async def _record(recorder: Recorder) -> None:
+    async with recorder:
+        _log.info("recording", base_url=recorder.base_url)
+        await asyncio.Event().wait()
 
 
 async def _serve(script: Script, host: str, port: int) -> None:

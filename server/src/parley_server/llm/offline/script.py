@@ -65,6 +65,7 @@ class Rule(_Strict):
     """When to answer, what, and how fast."""
 
     when: Regex | None = None
+    model: Regex | None = None
     after_tool: Annotated[str, Field(min_length=1)] | None = None
     rewrite: dict[Regex, str] = {}
     text: str = ""

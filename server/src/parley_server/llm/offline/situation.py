@@ -85,6 +85,7 @@ class Situation:
     user_text: str
     offered_tools: frozenset[str]
     tool_turn: ToolTurn | None = None
+    model: str = ""
 
 
 def situation_of(request: ChatRequest) -> Situation:
@@ -92,7 +93,8 @@ def situation_of(request: ChatRequest) -> Situation:
     user_text = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
     offered = frozenset(tool.function.name for tool in request.tools or ())
     last = request.messages[-1]
-    return Situation(user_text, offered, _tool_turn(request, last) if last.role == "tool" else None)
+    tool_turn = _tool_turn(request, last) if last.role == "tool" else None
+    return Situation(user_text, offered, tool_turn, request.model)
 
 
 def _tool_turn(request: ChatRequest, last: ChatMessage) -> ToolTurn:
