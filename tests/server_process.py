@@ -23,9 +23,11 @@ class ServerProcess:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "parley_server"),
     ) -> None:
         self.data_dir = data_dir
         self.address = "127.0.0.1:0"
+        self._program = list(program)
         self._arguments = list(arguments)
         self._environment = {**_clean_environment(), **(environment or {})}
         self._log = log or data_dir / "test-server.log"
@@ -44,7 +46,7 @@ class ServerProcess:
     def start(self) -> None:
         """Start it and wait until it says where it listens, which it does once it serves."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "parley_server", "serve", "--listen", self.address]
+        command = [*self._program, "serve", "--listen", self.address]
         command += ["--data-dir", str(self.data_dir), *self._arguments]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

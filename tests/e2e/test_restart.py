@@ -3,6 +3,9 @@
 import asyncio
 import re
 import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import grpc
 import pytest
@@ -10,10 +13,22 @@ from e2e.conftest import RPC_DEADLINE_S, Stubs, run_agent, run_spec, stubs_on, w
 from e2e.test_runs import reason_of
 from google.rpc import error_details_pb2
 from parley.v1 import agent_service_pb2, run_event_pb2, run_pb2
+from postgres_server import PostgresServer
 from run_history import check_run, text_of
-from server_process import ServerProcess
+from server_process import ServerProcess, running_server
 
 LONG = "Tell me a story"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A server a test may kill, on either store."""
+    async with AsyncExitStack() as stack:
+        environment: dict[str, str] = {}
+        if request.param == "postgres":
+            postgres: PostgresServer = request.getfixturevalue("postgres")
+            environment["PARLEY_STORAGE__URL"] = await stack.enter_async_context(postgres.database())
+        yield stack.enter_context(running_server(tmp_path / "data", environment=environment))
 
 
 def channel_to(server: ServerProcess) -> grpc.aio.Channel:

@@ -188,6 +188,46 @@ async def test_conversations_are_made_got_and_listed(stubs: Stubs) -> None:
     assert made in listed.conversations
 
 
+async def test_a_conversation_is_changed_by_mask_and_etag(stubs: Stubs) -> None:
+    create = conversation_service_pb2.CreateConversationRequest(title="old", metadata={"k": "v"})
+    made = (await stubs.conversations.CreateConversation(create, timeout=5)).conversation
+    update = conversation_service_pb2.UpdateConversationRequest(conversation=made)
+    update.conversation.title = "new"
+    update.conversation.metadata["k"] = "ignored"
+    update.update_mask.paths.append("title")
+    changed = (await stubs.conversations.UpdateConversation(update, timeout=5)).conversation
+    assert (changed.title, dict(changed.metadata)) == ("new", {"k": "v"})
+    failure = await failed(stubs.conversations.UpdateConversation(update, timeout=5))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+    assert failure.metadata == {"resource_type": "conversation"}
+    update.conversation.etag = ""
+    update.conversation.metadata.clear()
+    update.update_mask.paths[:] = ["metadata", "title"]
+    changed = (await stubs.conversations.UpdateConversation(update, timeout=5)).conversation
+    assert (changed.title, dict(changed.metadata)) == ("new", {})
+    update.conversation.title = "\0"
+    failure = await failed(stubs.conversations.UpdateConversation(update, timeout=5))
+    assert (failure.reason, failure.message) == ("INVALID_REQUEST", "conversation.title: must not contain NUL")
+    update.update_mask.paths[:] = ["active_run_id"]
+    assert (await failed(stubs.conversations.UpdateConversation(update, timeout=5))).reason == "INVALID_REQUEST"
+
+
+async def test_a_conversation_is_found_and_deleted(stubs: Stubs) -> None:
+    call = stubs.agents.RunAgent(agent_service_pb2.RunAgentRequest(run=spec("zeppelins fly")), timeout=10)
+    events = [response.event async for response in call]
+    listing = conversation_service_pb2.ListConversationsRequest(query="FLY zepp")
+    found = (await stubs.conversations.ListConversations(listing, timeout=5)).conversations
+    assert [conversation.conversation_id for conversation in found] == [events[0].conversation_id]
+    delete = conversation_service_pb2.DeleteConversationRequest(conversation_id=events[0].conversation_id)
+    await stubs.conversations.DeleteConversation(delete, timeout=5)
+    assert not (await stubs.conversations.ListConversations(listing, timeout=5)).conversations
+    get_run = agent_service_pb2.GetRunRequest(run_id=events[0].run_id)
+    for gone in (stubs.conversations.DeleteConversation(delete, timeout=5), stubs.agents.GetRun(get_run, timeout=5)):
+        assert (await failed(gone)).code == grpc.StatusCode.NOT_FOUND
+    delete.allow_missing = True
+    await stubs.conversations.DeleteConversation(delete, timeout=5)
+
+
 async def test_keys_are_issued_listed_and_revoked_at_once(stubs: Stubs) -> None:
     request = api_key_service_pb2.CreateApiKeyRequest(user_id="ann")
     made = await stubs.keys.CreateApiKey(request, timeout=5)
@@ -220,7 +260,12 @@ async def test_a_key_of_a_service_has_its_patterns(stubs: Stubs) -> None:
 async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> None:
     told = await stubs.admin.GetServerInfo(admin_service_pb2.GetServerInfoRequest(), timeout=5)
     assert (told.offline_model, told.default_agent_id, told.default_model) == (True, "assistant", "offline")
-    assert list(told.features) == ["image_input"]
+    assert list(told.features) == [
+        "conversation_query",
+        "delete_conversation",
+        "image_input",
+        "update_conversation",
+    ]
     assert told.version
     limits = told.limits
     assert (limits.max_message_bytes, limits.max_input_text_bytes) == (4 * 1024 * 1024, 256 * 1024)
@@ -234,20 +279,14 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
 async def unbuilt(stubs: Stubs) -> dict[str, Failure]:
     """Call every rpc that is not built."""
     conversations = conversation_service_pb2
-    update = conversations.UpdateConversationRequest()
-    update.conversation.conversation_id = "c"
-    update.update_mask.paths.append("title")
     steer = agent_service_pb2.SteerRunRequest(run_id="r", input=[content_pb2.ContentPart(text="x")])
     export = stubs.conversations.ExportConversation(
         conversations.ExportConversationRequest(conversation_id="c"), timeout=5
     )
     fork = conversations.ForkConversationRequest(conversation_id="c")
-    delete = conversations.DeleteConversationRequest(conversation_id="c")
     rotate = api_key_service_pb2.RotateApiKeyRequest(key_id="k")
     return {
         "steer_run": await failed(stubs.agents.SteerRun(steer, timeout=5)),
-        "update_conversation": await failed(stubs.conversations.UpdateConversation(update, timeout=5)),
-        "delete_conversation": await failed(stubs.conversations.DeleteConversation(delete, timeout=5)),
         "fork_conversation": await failed(stubs.conversations.ForkConversation(fork, timeout=5)),
         "export_conversation": await failed(export.read()),
         "rotate_api_key": await failed(stubs.keys.RotateApiKey(rotate, timeout=5)),
@@ -261,9 +300,7 @@ async def test_what_is_not_built_says_so_by_the_name_of_its_feature(stubs: Stubs
 
 
 async def test_options_that_are_not_built_are_refused(stubs: Stubs) -> None:
-    query = conversation_service_pb2.ListConversationsRequest(query="x")
     failures = {
-        "conversation_query": await failed(stubs.conversations.ListConversations(query, timeout=5)),
         "api_key_request_id": await failed(
             stubs.keys.CreateApiKey(api_key_service_pb2.CreateApiKeyRequest(user_id="ann", request_id="x"), timeout=5)
         ),
@@ -280,6 +317,8 @@ async def test_nul_is_refused_where_it_would_be_stored(stubs: Stubs) -> None:
     assert "title: must not contain NUL; metadata: must not contain NUL" in failure.message
     reason = agent_service_pb2.CancelRunRequest(run_id="r", reason="\0")
     assert (await failed(stubs.agents.CancelRun(reason, timeout=5))).reason == "INVALID_REQUEST"
+    labels = agent_service_pb2.ListRunsRequest(labels={"k": "\0"})
+    assert (await failed(stubs.agents.ListRuns(labels, timeout=5))).reason == "INVALID_REQUEST"
 
 
 @pytest.mark.parametrize("token", ["x", "!", "eA==x", "\N{BOMB}"])

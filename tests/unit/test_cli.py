@@ -78,8 +78,36 @@ def test_the_settings_are_checked_and_shown_without_secrets(data_dir: Path) -> N
     where = ("--data-dir", str(data_dir))
     assert run("config", "check", *where).stdout == f"ok: parley.toml, data in {data_dir}\n"
     shown = run("config", "show", *where).stdout
-    assert "local = False" in shown
+    assert "local = false" in shown
     assert "sk-secret" not in shown
+    assert run("config", "show", "--redacted", *where).stdout == shown
+    assert 'api_key = "sk-secret"' in run("config", "show", "--with-secrets", *where).stdout
+
+
+def test_what_is_shown_is_a_configuration_file_that_gives_the_same(data_dir: Path, tmp_path: Path) -> None:
+    (data_dir.parent / "parley.toml").write_text('[model]\napi_key = "sk-\\"x"\n[server]\nlisten = "unix:/ä b"\n')
+    shown = run("config", "show", "--with-secrets", "--data-dir", str(data_dir)).stdout
+    copy = tmp_path / "copy.toml"
+    copy.write_text(shown, encoding="utf-8")
+    again = run("config", "show", "--with-secrets", "--data-dir", str(data_dir), "--config", str(copy)).stdout
+    assert again.splitlines()[2:] == shown.splitlines()[2:]
+
+
+def test_a_check_tells_all_that_is_wrong(data_dir: Path) -> None:
+    (data_dir.parent / "parley.toml").write_text('[model]\nnmae = "m"\n[serverr]\n[log]\nlevel = "loud"\nformat = 1\n')
+    failed = run("config", "check", "--data-dir", str(data_dir), PARLEY_AUTH__LOCAL="perhaps", PARLEY_LOG_LEVEL="info")
+    assert failed.exit_code == 78
+    lines = failed.stderr.splitlines()
+    assert all(line.startswith("parley-server: ") for line in lines)
+    for words in ("[serverr]", "PARLEY_LOG_LEVEL is not", "[auth] local", "[log] level", "[log] format", "mean name?"):
+        assert sum(words in line for line in lines) == 1, words
+    assert len(lines) == 6
+
+
+@pytest.mark.parametrize(("listen", "words"), [("nowhere", "is no address"), ("0.0.0.0:1", "reachable from other")])
+def test_a_check_refuses_an_address_that_the_server_would_refuse(data_dir: Path, listen: str, words: str) -> None:
+    failed = run("config", "check", "--data-dir", str(data_dir), PARLEY_SERVER__LISTEN=listen)
+    assert (failed.exit_code, words in failed.stderr) == (78, True)
 
 
 def test_a_wrong_setting_ends_every_command_with_one_sentence(data_dir: Path) -> None:

@@ -1,10 +1,13 @@
 """The settings: which place wins, and that no misspelling passes."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from parley_server.settings import ConfigError, Settings, default_data_dir, load_settings
+from parley_server.settings import Settings, StorageSettings, default_data_dir, load_settings
+from parley_server.settings_sources import ConfigError
 
 SECRET = "sk-very-secret"
 
@@ -91,8 +94,8 @@ def test_the_data_directory_is_the_one_of_the_environment_else_the_platforms() -
         ("[server]\ndrain_grace_s = 'long'", ["given.toml", "[server] drain_grace_s", "valid number"]),
         ("[server]\ndrain_grace_s = -1", ["[server] drain_grace_s", "greater than or equal to 0"]),
         ("[log]\nformat = 'xml'", ["[log] format", "'auto', 'json' or 'console'"]),
-        ("[storage]\nurl = 'postgresql://x'", ["[storage] url", "sqlite:///PATH", "not available yet"]),
-        ("[model]\nbase_url = 'ftp://x'", ["[model] base_url", "http"]),
+        ("[storage]\nurl = 'mysql://x'", ["[storage] url", "sqlite:///PATH", "postgresql://USER@HOST/DATABASE"]),
+        ("[model]\nbase_url = 'ftp://x'\nname = 'm'", ["[model] base_url", "http"]),
         ("[server\n", ["given.toml", "line 1", "correct the line"]),
     ],
 )
@@ -142,6 +145,43 @@ def test_secrets_are_in_no_error_and_in_no_printed_settings(tmp_path: Path) -> N
     assert SECRET not in refused(tmp_path, f'[model]\napi_key = ["{SECRET}"]')
 
 
+def test_a_secret_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{SECRET}\n", encoding="utf-8")
+    for settings in (
+        load(tmp_path, f'[model]\napi_key_file = "{file}"'),
+        load(tmp_path, '[model]\napi_key = "other"', {"PARLEY_MODEL__API_KEY_FILE": str(file)}),
+    ):
+        assert settings.model.api_key.get_secret_value() == SECRET
+        assert settings.has_model
+    settings = load(tmp_path, f'[model]\napi_key_file = "{file}"', {"PARLEY_MODEL__API_KEY": "other"})
+    assert settings.model.api_key.get_secret_value() == "other"
+    file.write_text("sqlite:///other.db\n", encoding="utf-8")
+    assert load(tmp_path, f'[storage]\nurl_file = "{file}"').storage.url == "sqlite:///other.db"
+
+
+def test_a_file_of_a_secret_that_gives_none_is_named(tmp_path: Path) -> None:
+    absent, empty = tmp_path / "absent", tmp_path / "empty"
+    empty.write_text("\n", encoding="utf-8")
+    environment = {"PARLEY_MODEL__API_KEY_FILE": str(absent)}
+    sentence = refused(tmp_path, environment=environment)
+    assert "PARLEY_MODEL__API_KEY_FILE: [model] api_key_file: " in sentence
+    assert f"{absent} cannot be read" in sentence
+    assert f"{empty} is empty" in refused(tmp_path, environment={"PARLEY_MODEL__API_KEY_FILE": str(empty)})
+    both = refused(tmp_path, environment={**environment, "PARLEY_MODEL__API_KEY": SECRET})
+    assert "api_key is set, too; keep one" in both
+    assert SECRET not in both
+    assert "no such key" in refused(tmp_path, '[model]\nname_file = "x"\nbase_url = "http://x"\nname = "m"')
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    toml = "[server]\nlistn = 'x'\ndrain_grace_s = -1\n[nothing]\n"
+    lines = refused(tmp_path, toml, {"PARLEY_LOG__LEVEL": "loud"}).splitlines()
+    assert len(lines) == 4
+    for words in ("did you mean listen?", "drain_grace_s", "no section [nothing]", "PARLEY_LOG__LEVEL"):
+        assert sum(words in line for line in lines) == 1, words
+
+
 def test_the_fall_backs_of_the_model(tmp_path: Path) -> None:
     environment = {"OPENAI_API_KEY": SECRET, "OPENAI_BASE_URL": "http://fall.back/v1", "PARLEY_MODEL__NAME": "m"}
     model = load(tmp_path, environment=environment).model_settings()
@@ -178,3 +218,26 @@ def test_without_a_key_and_a_base_url_the_model_is_the_offline_one(tmp_path: Pat
 def test_the_databases_file(tmp_path: Path, url: str, path: str) -> None:
     settings = load(tmp_path, environment={"PARLEY_STORAGE__URL": url})
     assert settings.storage.sqlite_path(settings.data_dir) == tmp_path / path
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:p@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u:p/@w:@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://u@h:5432/d?password=p&sslmode=require", "postgresql://u@h:5432/d?password=***&sslmode=require"),
+        ("postgresql://u@/d?host=/run", "postgresql://u@/d?host=/run"),
+        ("sqlite:///d", "sqlite:///d"),
+    ],
+)
+def test_the_password_of_a_database_is_not_shown(url: str, shown: str) -> None:
+    storage = StorageSettings(url=url)
+    assert storage.model_dump(mode="json") == {"url": shown}
+    assert storage.is_postgres == url.startswith("postgresql")
+
+
+def test_the_configurations_document_is_what_the_models_say() -> None:
+    root = Path(__file__).resolve().parents[2]
+    script = [sys.executable, str(root / "scripts" / "document_settings.py"), "--check"]
+    checked = subprocess.run(script, check=False, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout) == (0, ""), checked.stderr

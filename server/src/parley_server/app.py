@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -41,8 +41,8 @@ from parley_server.runs.engine import RunEngine
 from parley_server.settings import Settings
 from parley_server.storage.repositories import Page, PageRequest
 from parley_server.storage.sql.api_keys import SqlApiKeyRepository
+from parley_server.storage.sql.database import Database
 from parley_server.storage.sql.lock_file import DataDirectoryInUseError, LockFile, live_holder
-from parley_server.storage.sql.schema import SchemaOutdatedError
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore, open_store
 from parley_server.tools.builtin.calculator import calculator
@@ -69,7 +69,7 @@ async def serve(settings: Settings) -> None:
         except DataDirectoryInUseError as error:
             raise StartError(str(error)) from error
         hash_key = _hash_key(settings)
-        store = await stack.enter_async_context(_open_store(settings, hash_key, may_upgrade=True))
+        store = await stack.enter_async_context(_open_store(settings, hash_key, serves=True))
         agents, offline = await _build_agents(settings, stack)
         engine = RunEngine(store, store.worker, agents)
         stack.push_async_callback(engine.park)
@@ -86,20 +86,22 @@ async def serve(settings: Settings) -> None:
 
 @asynccontextmanager
 async def key_administration(settings: Settings) -> AsyncIterator[Keys]:
-    """Open the keys of a data directory, beside a running server or without one.
+    """Open the keys of an installation, beside a running server or without one.
 
     Raises:
-        StartError: the database is of another version and a server is using it.
+        StartError: the database cannot be reached, or is of another version and may not be upgraded from here.
     """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     hash_key = _hash_key(settings)
-    may_upgrade = live_holder(_lock_path(settings)) is None
-    async with _open_store(settings, hash_key, may_upgrade=may_upgrade) as store:
+    async with _open_store(settings, hash_key, serves=False) as store:
         yield KeyAdministration(store.api_keys, hash_key)
 
 
 async def upgrade_database(settings: Settings) -> None:
     """Bring the database to this version's schema. Raises StartError while a server is using it."""
+    if settings.storage.is_postgres:
+        await _upgrade_postgres(settings.storage.url)
+        return
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with LockFile(_lock_path(settings)):
@@ -109,16 +111,30 @@ async def upgrade_database(settings: Settings) -> None:
         raise StartError(str(error)) from error
 
 
+async def _upgrade_postgres(url: str) -> None:
+    from parley_server.storage.sql.postgres import PostgresDatabase, Purpose  # noqa: PLC0415  # for who has it
+
+    async with PostgresDatabase(url, Purpose.UPGRADE):
+        pass
+
+
 @asynccontextmanager
-async def _open_store(settings: Settings, hash_key: bytes, *, may_upgrade: bool) -> AsyncIterator[SqlStore]:
-    database = SqliteDatabase(_database_path(settings), may_upgrade=may_upgrade)
-    try:
-        await database.__aenter__()
-    except SchemaOutdatedError as error:
-        raise StartError(str(error)) from error
-    async with AsyncExitStack() as stack:
-        stack.push_async_exit(database.__aexit__)
-        yield await stack.enter_async_context(open_store(database, ProtoEventCodec(), hash_key))
+async def _open_store(settings: Settings, hash_key: bytes, *, serves: bool) -> AsyncIterator[SqlStore]:
+    async with (
+        _database(settings, serves=serves) as database,
+        open_store(database, ProtoEventCodec(), hash_key) as store,
+    ):
+        yield store
+
+
+def _database(settings: Settings, *, serves: bool) -> AbstractAsyncContextManager[Database]:
+    """Return the database of the settings, to be opened; raises StartError when that cannot be."""
+    if not settings.storage.is_postgres:
+        may_upgrade = serves or live_holder(_lock_path(settings)) is None
+        return SqliteDatabase(_database_path(settings), may_upgrade=may_upgrade)
+    from parley_server.storage.sql.postgres import PostgresDatabase, Purpose  # noqa: PLC0415  # for who has it
+
+    return PostgresDatabase(settings.storage.url, Purpose.SERVE if serves else Purpose.ADMINISTER)
 
 
 async def _build_agents(settings: Settings, stack: AsyncExitStack) -> tuple[AgentRegistry, bool]:

@@ -32,8 +32,9 @@ class _Refusal(click.ClickException):
     """Ends the program with one sentence: what was asked for cannot be done."""
 
     def show(self, file: IO[str] | None = None) -> None:
-        """Write the sentence to standard error."""
-        click.echo(f"parley-server: {self.message}", file=file, err=True)
+        """Write the sentence to standard error, or the sentences, one a line."""
+        for sentence in self.message.splitlines():
+            click.echo(f"parley-server: {sentence}", file=file, err=True)
 
 
 class _ConfigFailure(_Refusal):
@@ -159,21 +160,25 @@ def config_group() -> None:
 @config_group.command("check")
 @_with_config
 def check_config(config: Path | None, data_dir: Path | None) -> None:
-    """Read the settings and say whether they are right."""
+    """Read the settings and say all that is wrong with them; exit code 78 if anything is."""
     settings = _load(config, data_dir)
+    from parley_server.rpc.listener import Listener
+
+    listener = Listener.parse(settings.server.listen)
+    if not listener.path:  # a socket that is served is no fault of the settings
+        listener.check(allow_insecure=settings.server.allow_insecure_listen)
     click.echo(f"ok: {settings.config_file or 'no configuration file'}, data in {settings.data_dir}")
 
 
 @config_group.command("show")
+@click.option("--redacted/--with-secrets", default=True, help="Hide secrets (the default), or print them in the clear.")
 @_with_config
-def show_config(config: Path | None, data_dir: Path | None) -> None:
-    """Print the settings in force, without secrets."""
+def show_config(redacted: bool, config: Path | None, data_dir: Path | None) -> None:
+    """Print the settings in force as a configuration file."""
     settings = _load(config, data_dir)
-    click.echo(f"data_dir: {settings.data_dir}\nconfig_file: {settings.config_file or '-'}")
-    for name in ("server", "model", "storage", "auth", "log"):
-        click.echo(f"[{name}]")
-        for key, value in getattr(settings, name).model_dump(mode="json").items():
-            click.echo(f"{key} = {value!r}")
+    from parley_server.settings_text import settings_text
+
+    click.echo(settings_text(settings, with_secrets=not redacted))
 
 
 @cli.group()
@@ -194,16 +199,22 @@ def upgrade_database(config: Path | None, data_dir: Path | None) -> None:
 @cli.command("offline-model")
 @click.option("--listen", default="127.0.0.1:8111", show_default=True, help="HOST:PORT.")
 @click.option("--script", type=click.Path(path_type=Path), help="What to answer; default: the shipped script.")
-def offline_model(listen: str, script: Path | None) -> None:
+@click.option("--record", metavar="BASE_URL", help="Pass requests on to this server and write a script of its answers.")
+def offline_model(listen: str, script: Path | None, record: str | None) -> None:
     """Serve the scripted model that stands in for a real one."""
-    from parley_server.llm.offline.command import run_offline_model
+    if record and script is None:
+        raise click.UsageError("--record needs --script, the file to write")
+    from parley_server.llm.offline.command import run_offline_model, run_recorder
     from parley_server.llm.offline.script import ScriptError
     from parley_server.logs import configure_logging
     from parley_server.settings import LogSettings
 
     configure_logging(LogSettings())
     try:
-        run_offline_model(listen, script)
+        if record and script is not None:
+            run_recorder(listen, record, script)
+        else:
+            run_offline_model(listen, script)
     except (ValueError, ScriptError, OSError) as error:
         raise _ConfigFailure(str(error)) from error
 

@@ -6,25 +6,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from contract.storage.engines import Engine, PostgresEngine, SqliteEngine
 from parley_server.domain.context import RequestContext
 from parley_server.domain.principal import ALL_SCOPES, Principal, PrincipalKind
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
-from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore, open_store
+from postgres_server import PostgresServer
 
 OpenStore = Callable[[], AbstractAsyncContextManager[SqlStore]]
 
 
-@pytest.fixture(params=["sqlite"])
-def open_same_store(tmp_path: Path) -> OpenStore:
+@pytest.fixture(params=["sqlite", "postgres"])
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
+    """A fresh database."""
+    if request.param == "sqlite":
+        yield SqliteEngine(tmp_path / "parley.db")
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    async with server.database() as url:
+        yield PostgresEngine(url)
+
+
+@pytest.fixture
+def open_same_store(engine: Engine) -> OpenStore:
     """Opens the same database again and again: what a restart does."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[SqlStore]:
-        async with (
-            SqliteDatabase(tmp_path / "parley.db") as database,
-            open_store(database, ProtoEventCodec(), b"page token key") as store,
-        ):
+        async with engine.open() as database, open_store(database, ProtoEventCodec(), b"page token key") as store:
             yield store
 
     return opened

@@ -34,7 +34,7 @@ def spec(text: str = "hello", conversation_id: str = "", **changes: object) -> R
 
 
 def answer(text: str) -> RunConclusion:
-    item = FinishedItem(f"item_{text}", AssistantItem(text))
+    item = FinishedItem(f"item_{text[:40]}", AssistantItem(text))
     return RunConclusion(ANSWERED, Usage(), (item,), item.message_id, text)
 
 

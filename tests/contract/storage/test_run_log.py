@@ -1,13 +1,13 @@
 """The run log on every engine: gapless, merged, durable before shown, one terminal event, the same again every time."""
 
 import asyncio
-import sqlite3
 from collections.abc import Sequence
 from contextlib import aclosing
-from pathlib import Path
+from typing import cast
 
 import pytest
 from contract.storage.conftest import OpenStore, context_for
+from contract.storage.engines import Engine
 from contract.storage.test_repositories import ANSWERED, answer, spec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -105,24 +105,19 @@ async def test_nobody_watches_somebody_elses_run(store: SqlStore, ann: RequestCo
             await appender.finish(answer("x"))
 
 
-async def test_nobody_sees_an_event_before_its_commit(store: SqlStore, ann: RequestContext, tmp_path: Path) -> None:
+async def test_nobody_sees_an_event_before_its_commit(engine: Engine, store: SqlStore, ann: RequestContext) -> None:
     run, appender = await accept(store, ann)
-    blocker = sqlite3.connect(tmp_path / "parley.db", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    await appender.append(TextDelta("precious"), "item_a")
-    await asyncio.sleep(0.1)
-    # Both the one that waits and one that comes while the commit is stuck.
-    watchers = [asyncio.create_task(first_batch(store, ann, run.run_id)) for _ in range(2)]
-    await asyncio.sleep(0.2)
-    assert not any(watcher.done() for watcher in watchers)
-    blocker.execute("ROLLBACK")
-    blocker.close()
+    async with engine.blocking_writes():
+        await appender.append(TextDelta("precious"), "item_a")
+        await asyncio.sleep(0.1)
+        # Both the one that waits and one that comes while the commit is stuck.
+        watchers = [asyncio.create_task(first_batch(store, ann, run.run_id)) for _ in range(2)]
+        await asyncio.sleep(0.2)
+        assert not any(watcher.done() for watcher in watchers)
     for watcher in watchers:
         assert [event.seq for event in await watcher] == [2]
-    with sqlite3.connect(tmp_path / "parley.db") as other:
-        blobs = other.execute("SELECT frames FROM run_journal WHERE first_seq = 2").fetchall()
-    other.close()
-    assert b"precious" in blobs[0][0]
+    ((blob,),) = await engine.rows("SELECT frames FROM run_journal WHERE first_seq = 2")
+    assert b"precious" in cast("bytes", blob)
 
 
 async def first_batch(store: SqlStore, context: RequestContext, run_id: str) -> tuple[StoredEvent, ...]:
@@ -197,14 +192,11 @@ async def test_an_unfinished_run_comes_back_with_its_log(open_same_store: OpenSt
         check_run(decoded(await watched(store, ann, run.run_id)))
 
 
-async def test_the_journal_is_swept_after_the_end(store: SqlStore, ann: RequestContext, tmp_path: Path) -> None:
+async def test_the_journal_is_swept_after_the_end(engine: Engine, store: SqlStore, ann: RequestContext) -> None:
     _, appender = await accept(store, ann)
     await appender.finish(answer("x"))
     for _ in range(100):
-        with sqlite3.connect(tmp_path / "parley.db") as other:
-            (rows,) = other.execute("SELECT count(*) FROM run_journal").fetchone()
-        other.close()
-        if rows == 0:
+        if await engine.rows("SELECT count(*) FROM run_journal") == [(0,)]:
             return
         await asyncio.sleep(0.05)
     pytest.fail("the journal still has rows of a finished run")

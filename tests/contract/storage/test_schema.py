@@ -14,7 +14,9 @@ from sqlalchemy import Connection, create_engine, text
 
 
 def differences(connection: Connection) -> list[object]:
-    return list(compare_metadata(MigrationContext.configure(connection), metadata))
+    # The table searched is each engine's own way of it.
+    options = {"include_object": lambda _object, name, *_: not name.startswith("search_texts")}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
 
 
 async def test_the_migrated_schema_is_the_tables_schema(tmp_path: Path) -> None:

@@ -2,19 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+from contract.storage.engines import Engine
 from parley_server.domain.errors import NotFoundError, StorageUnavailableError
 from parley_server.storage.sql.database import Database
-from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.writer import Writer
 from sqlalchemy import Connection, text
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with SqliteDatabase(tmp_path / "parley.db") as opened:
+async def database(engine: Engine) -> AsyncIterator[Database]:
+    async with engine.open() as opened:
         await opened.transaction(lambda connection: execute(connection, "CREATE TABLE t (n INTEGER)"))
         yield opened
 

@@ -6,6 +6,14 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
+class ConversationChanges:
+    """What to change of a conversation; None leaves a field as it is."""
+
+    title: str | None = None
+    metadata: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """One thread. `active_run_id` names the run that is under way, if any; `etag` changes with every update."""
 

@@ -68,6 +68,7 @@ class Reason(StrEnum):
     TOOL_CALL_LIMIT_REACHED = auto()
     OUTPUT_TOKEN_LIMIT_REACHED = auto()
     AGENT_FAILED = auto()
+    ETAG_MISMATCH = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +258,20 @@ class QueueFullError(ParleyError):
 
 
 class ConversationBusyError(ParleyError):
-    """The conversation has a run under way and the policy is REJECT."""
+    """The conversation has a run under way, and the policy is REJECT or the conversation is to be deleted."""
 
     kind = ErrorKind.FAILED_PRECONDITION
     reason = Reason.CONVERSATION_BUSY
+
+
+class EtagMismatchError(ParleyError):
+    """The object has changed since the caller read it; nothing was written."""
+
+    kind = ErrorKind.ABORTED
+    reason = Reason.ETAG_MISMATCH
+
+    def __init__(self, resource_type: str) -> None:
+        super().__init__(f"{resource_type} has changed since it was read", metadata={"resource_type": resource_type})
 
 
 class FeatureNotAvailableError(ParleyError):

@@ -18,16 +18,18 @@ class ListenError(StartError):
 
 
 class ServerSettings(BaseModel):
-    """`[server]`. `listen` is `HOST:PORT`, with port 0 for any free one, or `unix:PATH`.
-
-    `drain_grace_s` is how long a stopping server lets calls under way go on.
-    """
+    """`[server]`: where the server listens, and how it stops."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     listen: str = DEFAULT_LISTEN
+    """`HOST:PORT`, with port 0 for any free one, or `unix:PATH`."""
+
     allow_insecure_listen: bool = False
+    """Allows an address that other machines can reach, in the clear: credentials and texts can be read on the way."""
+
     drain_grace_s: float = Field(default=30.0, ge=0, le=3600)
+    """How long, in seconds, a stopping server lets calls under way go on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from parley_server.domain.api_key import ApiKey
 from parley_server.domain.context import RequestContext
-from parley_server.domain.conversation import Conversation
+from parley_server.domain.conversation import Conversation, ConversationChanges
 from parley_server.domain.message import Message
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import StoredEvent
@@ -67,11 +67,33 @@ class ConversationRepository(Protocol):
         """Return one. Raises NotFoundError."""
         ...
 
-    async def list(self, page: PageRequest) -> Page[Conversation]:
+    async def list(self, page: PageRequest, query: str = "") -> Page[Conversation]:
         """List, last changed first; one that changes between two pages may move past them.
+
+        `query` leaves those in whose title or messages every word of it occurs, the last one as a word's beginning.
 
         Raises:
             PageTokenInvalidError: the token is not one of this list.
+        """
+        ...
+
+    async def update(self, conversation_id: str, changes: ConversationChanges, etag: str = "") -> Conversation:
+        """Change one; an empty `etag` is not compared.
+
+        Raises:
+            NotFoundError: no such conversation for this user.
+            EtagMismatchError: it has changed since the one with this etag was read.
+        """
+        ...
+
+    async def delete(self, conversation_id: str, *, allow_missing: bool = False) -> None:
+        """Delete one with its messages, its runs and their logs.
+
+        Of a request that made it or a run of it there stays, for the time a request id is remembered, that it was made.
+
+        Raises:
+            NotFoundError: no such conversation for this user, unless `allow_missing`.
+            ConversationBusyError: a run of it is under way or waits.
         """
         ...
 

@@ -165,8 +165,11 @@ class ListConversationsRequest(_message.Message):
     page.
     """
     query: _builtins.str
-    """query leaves only the conversations whose title contains these words, in any case. At most 256 characters. Empty:
-    all. A server that lacks the feature `conversation_query` answers FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE`.
+    """query leaves only the conversations in which every one of these words occurs: in the title, or in what the user and
+    the agent said. Words are runs of letters and digits, compared without case and accents; everything else separates
+    them and means nothing. The last one may be the beginning of a word. Of a message the first 65,536 characters are
+    searched, of a word the first 64. At most 256 characters. Empty, or without a word: all. A server that lacks the
+    feature `conversation_query` answers FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE`.
     """
     def __init__(
         self,

@@ -105,16 +105,19 @@ class ConversationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateConversation(self, request, context):
-        """UpdateConversation changes the title or the metadata. An etag that is not the current one is ABORTED, and nothing
-        changes. A server that lacks the feature `update_conversation` answers UNIMPLEMENTED.
+        """UpdateConversation changes the title or the metadata, and the update_time with them. An etag that is not the
+        current one is ABORTED `ETAG_MISMATCH`, and nothing changes. A server that lacks the feature `update_conversation`
+        answers UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteConversation(self, request, context):
-        """DeleteConversation deletes a conversation with its messages and runs, and cancels the run that is under way. A
-        server that lacks the feature `delete_conversation` answers UNIMPLEMENTED.
+        """DeleteConversation deletes a conversation with its messages, its runs and their events, at once and for good. While
+        a run is under way or waits it is FAILED_PRECONDITION `CONVERSATION_BUSY`: cancel the runs first. A request that is
+        repeated afterwards with the request_id that had made the conversation, or a run of it, is NOT_FOUND as long as the
+        request_id is remembered. A server that lacks the feature `delete_conversation` answers UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

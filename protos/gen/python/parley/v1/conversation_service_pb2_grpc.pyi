@@ -42,12 +42,15 @@ class ConversationServiceStub:
     ListConversations: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]
     """ListConversations lists the user's conversations, the last changed first."""
     UpdateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]
-    """UpdateConversation changes the title or the metadata. An etag that is not the current one is ABORTED, and nothing
-    changes. A server that lacks the feature `update_conversation` answers UNIMPLEMENTED.
+    """UpdateConversation changes the title or the metadata, and the update_time with them. An etag that is not the
+    current one is ABORTED `ETAG_MISMATCH`, and nothing changes. A server that lacks the feature `update_conversation`
+    answers UNIMPLEMENTED.
     """
     DeleteConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationRequest, _conversation_service_pb2.DeleteConversationResponse]
-    """DeleteConversation deletes a conversation with its messages and runs, and cancels the run that is under way. A
-    server that lacks the feature `delete_conversation` answers UNIMPLEMENTED.
+    """DeleteConversation deletes a conversation with its messages, its runs and their events, at once and for good. While
+    a run is under way or waits it is FAILED_PRECONDITION `CONVERSATION_BUSY`: cancel the runs first. A request that is
+    repeated afterwards with the request_id that had made the conversation, or a run of it, is NOT_FOUND as long as the
+    request_id is remembered. A server that lacks the feature `delete_conversation` answers UNIMPLEMENTED.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListMessagesRequest, _conversation_service_pb2.ListMessagesResponse]
     """ListMessages lists the messages of a conversation, the oldest first."""
@@ -74,12 +77,15 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     ListConversations: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]  # type: ignore[assignment]
     """ListConversations lists the user's conversations, the last changed first."""
     UpdateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]  # type: ignore[assignment]
-    """UpdateConversation changes the title or the metadata. An etag that is not the current one is ABORTED, and nothing
-    changes. A server that lacks the feature `update_conversation` answers UNIMPLEMENTED.
+    """UpdateConversation changes the title or the metadata, and the update_time with them. An etag that is not the
+    current one is ABORTED `ETAG_MISMATCH`, and nothing changes. A server that lacks the feature `update_conversation`
+    answers UNIMPLEMENTED.
     """
     DeleteConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationRequest, _conversation_service_pb2.DeleteConversationResponse]  # type: ignore[assignment]
-    """DeleteConversation deletes a conversation with its messages and runs, and cancels the run that is under way. A
-    server that lacks the feature `delete_conversation` answers UNIMPLEMENTED.
+    """DeleteConversation deletes a conversation with its messages, its runs and their events, at once and for good. While
+    a run is under way or waits it is FAILED_PRECONDITION `CONVERSATION_BUSY`: cancel the runs first. A request that is
+    repeated afterwards with the request_id that had made the conversation, or a run of it, is NOT_FOUND as long as the
+    request_id is remembered. A server that lacks the feature `delete_conversation` answers UNIMPLEMENTED.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListMessagesRequest, _conversation_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """ListMessages lists the messages of a conversation, the oldest first."""
@@ -127,8 +133,9 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.UpdateConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.UpdateConversationResponse, _abc.Awaitable[_conversation_service_pb2.UpdateConversationResponse]]:
-        """UpdateConversation changes the title or the metadata. An etag that is not the current one is ABORTED, and nothing
-        changes. A server that lacks the feature `update_conversation` answers UNIMPLEMENTED.
+        """UpdateConversation changes the title or the metadata, and the update_time with them. An etag that is not the
+        current one is ABORTED `ETAG_MISMATCH`, and nothing changes. A server that lacks the feature `update_conversation`
+        answers UNIMPLEMENTED.
         """
 
     @_abc_1.abstractmethod
@@ -137,8 +144,10 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.DeleteConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.DeleteConversationResponse, _abc.Awaitable[_conversation_service_pb2.DeleteConversationResponse]]:
-        """DeleteConversation deletes a conversation with its messages and runs, and cancels the run that is under way. A
-        server that lacks the feature `delete_conversation` answers UNIMPLEMENTED.
+        """DeleteConversation deletes a conversation with its messages, its runs and their events, at once and for good. While
+        a run is under way or waits it is FAILED_PRECONDITION `CONVERSATION_BUSY`: cancel the runs first. A request that is
+        repeated afterwards with the request_id that had made the conversation, or a run of it, is NOT_FOUND as long as the
+        request_id is remembered. A server that lacks the feature `delete_conversation` answers UNIMPLEMENTED.
         """
 
     @_abc_1.abstractmethod

@@ -107,7 +107,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "QUEUE_FULL", "domain": "parley.v1", "metadata": {"max_queued": "4"}}
     """
     ERROR_REASON_CONVERSATION_BUSY: _ErrorReason.ValueType  # 16
-    """ERROR_REASON_CONVERSATION_BUSY, with FAILED_PRECONDITION: a run has the conversation and the policy is REJECT.
+    """ERROR_REASON_CONVERSATION_BUSY, with FAILED_PRECONDITION: a run has the conversation, and the new run's policy is
+    REJECT or the conversation is to be deleted.
 
         {"reason": "CONVERSATION_BUSY", "domain": "parley.v1", "metadata": {"active_run_id": "0192f0"}}
     """
@@ -227,6 +228,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "CALL_TIMEOUT", "domain": "parley.v1", "metadata": {}}
     """
+    ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 37
+    """ERROR_REASON_ETAG_MISMATCH, with ABORTED: the object has changed since the etag was read, and the update changed
+    nothing. Read it again, and decide again.
+
+        {"reason": "ETAG_MISMATCH", "domain": "parley.v1", "metadata": {"resource_type": "conversation"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is every reason a client may branch on. An error carries one google.rpc.ErrorInfo whose `reason` is the
@@ -320,7 +327,8 @@ run, as may. Try again when one has ended.
     {"reason": "QUEUE_FULL", "domain": "parley.v1", "metadata": {"max_queued": "4"}}
 """
 ERROR_REASON_CONVERSATION_BUSY: ErrorReason.ValueType  # 16
-"""ERROR_REASON_CONVERSATION_BUSY, with FAILED_PRECONDITION: a run has the conversation and the policy is REJECT.
+"""ERROR_REASON_CONVERSATION_BUSY, with FAILED_PRECONDITION: a run has the conversation, and the new run's policy is
+REJECT or the conversation is to be deleted.
 
     {"reason": "CONVERSATION_BUSY", "domain": "parley.v1", "metadata": {"active_run_id": "0192f0"}}
 """
@@ -439,5 +447,11 @@ ERROR_REASON_CALL_TIMEOUT: ErrorReason.ValueType  # 36
 within 30 s.
 
     {"reason": "CALL_TIMEOUT", "domain": "parley.v1", "metadata": {}}
+"""
+ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 37
+"""ERROR_REASON_ETAG_MISMATCH, with ABORTED: the object has changed since the etag was read, and the update changed
+nothing. Read it again, and decide again.
+
+    {"reason": "ETAG_MISMATCH", "domain": "parley.v1", "metadata": {"resource_type": "conversation"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

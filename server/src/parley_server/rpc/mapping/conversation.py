@@ -1,11 +1,13 @@
 """Conversations and their messages."""
 
 from parley.v1 import conversation_pb2 as pb
+from parley.v1 import conversation_service_pb2 as service_pb
 
-from parley_server.domain.conversation import Conversation
+from parley_server.domain.conversation import Conversation, ConversationChanges
 from parley_server.domain.message import AssistantItem, Message, ToolCallItem, UserItem
 from parley_server.rpc.mapping.content import write_parts
 from parley_server.rpc.mapping.enums import TOOL_CALL_STATUS_NUMBERS, TOOL_EFFECT_NUMBERS
+from parley_server.rpc.mapping.text import refuse_nul, texts_of
 from parley_server.rpc.mapping.timestamps import optional_timestamp, to_timestamp
 
 
@@ -21,6 +23,15 @@ def write_conversation(conversation: Conversation) -> pb.Conversation:
         active_run_id=conversation.active_run_id,
         etag=conversation.etag,
     )
+
+
+def read_changes(request: service_pb.UpdateConversationRequest) -> ConversationChanges:
+    """Return what the mask names. Raises InvalidRequestError for NUL in it."""
+    named, given = set(request.update_mask.paths), request.conversation
+    title = given.title if "title" in named else None
+    metadata = dict(given.metadata) if "metadata" in named else None
+    refuse_nul({"conversation.title": [title or ""], "conversation.metadata": texts_of(metadata or {})})
+    return ConversationChanges(title, metadata)
 
 
 def write_message(message: Message) -> pb.Message:

@@ -2,7 +2,7 @@
 
 from parley_server.domain.errors import FeatureNotAvailableError, MethodNotImplementedError
 
-AVAILABLE = ("image_input",)
+AVAILABLE = ("conversation_query", "delete_conversation", "image_input", "update_conversation")
 
 
 def not_available(feature: str) -> FeatureNotAvailableError:

@@ -13,7 +13,7 @@ from parley_server.rpc.mapping.features import not_implemented
 from parley_server.rpc.mapping.idempotency import idempotency_of
 from parley_server.rpc.mapping.page import page_of, read_page
 from parley_server.rpc.mapping.run import read_run_spec, write_run
-from parley_server.rpc.mapping.text import refuse_nul
+from parley_server.rpc.mapping.text import refuse_nul, texts_of
 from parley_server.rpc.servicers.relay import relay
 from parley_server.runs.engine import RunEngine
 from parley_server.storage.repositories import RunFilter, Store
@@ -66,6 +66,7 @@ class AgentServicer:
 
     async def list_runs(self, context: RequestContext, request: pb.ListRunsRequest) -> pb.ListRunsResponse:
         """Return a page of the user's runs."""
+        refuse_nul({"labels": texts_of(request.labels)})
         if request.agent_id:
             self._agents.get(request.agent_id)
         run_filter = RunFilter(

@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from parley.v1 import conversation_service_pb2 as pb
 
 from parley_server.domain.context import RequestContext
-from parley_server.rpc.mapping.conversation import write_conversation, write_message
-from parley_server.rpc.mapping.features import not_available, not_implemented
+from parley_server.rpc.mapping.conversation import read_changes, write_conversation, write_message
+from parley_server.rpc.mapping.features import not_implemented
 from parley_server.rpc.mapping.idempotency import idempotency_of
 from parley_server.rpc.mapping.page import read_page
 from parley_server.rpc.mapping.text import refuse_nul, texts_of
@@ -42,9 +42,9 @@ class ConversationServicer:
         self, context: RequestContext, request: pb.ListConversationsRequest
     ) -> pb.ListConversationsResponse:
         """Return a page of the user's conversations."""
-        if request.query:
-            raise not_available("conversation_query")
-        page = await self._store.for_user(context).conversations.list(read_page(request.page_size, request.page_token))
+        page = await self._store.for_user(context).conversations.list(
+            read_page(request.page_size, request.page_token), request.query
+        )
         return pb.ListConversationsResponse(
             conversations=[write_conversation(conversation) for conversation in page.items],
             next_page_token=page.next_token,
@@ -60,16 +60,22 @@ class ConversationServicer:
         )
 
     async def update_conversation(
-        self, _context: RequestContext, _request: pb.UpdateConversationRequest
+        self, context: RequestContext, request: pb.UpdateConversationRequest
     ) -> pb.UpdateConversationResponse:
-        """Refuse: this server cannot update conversations."""
-        raise not_implemented("update_conversation")
+        """Change what the mask names."""
+        conversation = await self._store.for_user(context).conversations.update(
+            request.conversation.conversation_id, read_changes(request), request.conversation.etag
+        )
+        return pb.UpdateConversationResponse(conversation=write_conversation(conversation))
 
     async def delete_conversation(
-        self, _context: RequestContext, _request: pb.DeleteConversationRequest
+        self, context: RequestContext, request: pb.DeleteConversationRequest
     ) -> pb.DeleteConversationResponse:
-        """Refuse: this server cannot delete conversations."""
-        raise not_implemented("delete_conversation")
+        """Delete a conversation with all that belongs to it."""
+        await self._store.for_user(context).conversations.delete(
+            request.conversation_id, allow_missing=request.allow_missing
+        )
+        return pb.DeleteConversationResponse()
 
     async def fork_conversation(
         self, _context: RequestContext, _request: pb.ForkConversationRequest

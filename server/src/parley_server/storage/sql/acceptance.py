@@ -14,8 +14,8 @@ from parley_server.domain.run import MAX_QUEUED_RUNS, ConcurrencyPolicy, Run, Ru
 from parley_server.domain.run_event import EventCodec, RunAccepted, RunEvent, StoredEvent
 from parley_server.domain.usage import Usage
 from parley_server.storage.repositories import Idempotency
-from parley_server.storage.sql import journal, request_ids
-from parley_server.storage.sql.conversations import insert_conversation
+from parley_server.storage.sql import journal, request_ids, search
+from parley_server.storage.sql.conversation_writes import insert_conversation
 from parley_server.storage.sql.database import to_micros
 from parley_server.storage.sql.rows import ITEM, PAIRS, SPEC, USAGE, dump
 from parley_server.storage.sql.tables import conversations, messages, run_labels, runs
@@ -147,6 +147,7 @@ class RunAcceptance:
         )
 
     def _insert_input(self, connection: Connection, conversation_id: str, position: int) -> None:
+        item = UserItem(self._spec.input)
         connection.execute(
             insert(messages).values(
                 message_id=self._message_id,
@@ -157,9 +158,10 @@ class RunAcceptance:
                 ordinal=0,
                 create_time=self._micros,
                 incomplete=False,
-                item_json=dump(ITEM, UserItem(self._spec.input)),
+                item_json=dump(ITEM, item),
             )
         )
+        search.add_messages(connection, self._context.user_id, conversation_id, [item])
 
     def _touch(self, connection: Connection, conversation_id: str, active_run_id: str) -> None:
         connection.execute(

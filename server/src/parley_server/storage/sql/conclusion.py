@@ -8,7 +8,7 @@ from sqlalchemy import Connection, case, insert, select, update
 from parley_server.domain.run import RunState
 from parley_server.domain.run_event import StoredEvent
 from parley_server.storage.run_log import RunConclusion
-from parley_server.storage.sql import frames
+from parley_server.storage.sql import frames, search
 from parley_server.storage.sql.database import to_micros
 from parley_server.storage.sql.live_run import Sealed
 from parley_server.storage.sql.rows import END, ITEM, USAGE, dump
@@ -77,6 +77,8 @@ class Ending:
                 for ordinal, finished in enumerate(self._conclusion.items, 1)
             ],
         )
+        items = [finished.item for finished in self._conclusion.items]
+        search.add_messages(connection, batch.live.user_id, batch.live.conversation_id, items)
 
 
 def _insert_archive(connection: Connection, batch: Sealed) -> None:

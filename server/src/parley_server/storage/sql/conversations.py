@@ -3,18 +3,25 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, insert, select, tuple_
+from sqlalchemy import Connection, bindparam, select, tuple_
 
 from parley_server.domain.context import RequestContext
-from parley_server.domain.conversation import Conversation
+from parley_server.domain.conversation import Conversation, ConversationChanges
 from parley_server.domain.errors import NotFoundError
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.message import Message
 from parley_server.storage.repositories import Idempotency, Page, PageRequest
 from parley_server.storage.sql import request_ids
+from parley_server.storage.sql.conversation_writes import (
+    change_conversation,
+    delete_conversation,
+    insert_conversation,
+)
 from parley_server.storage.sql.database import Database, to_micros
 from parley_server.storage.sql.paging import PageTokens, fitting
-from parley_server.storage.sql.rows import PAIRS, conversation_of, dump, message_of, number
+from parley_server.storage.sql.rows import conversation_of, message_of, number
+from parley_server.storage.sql.run_log import RunLog
+from parley_server.storage.sql.search import matching
 from parley_server.storage.sql.tables import conversations, messages, runs
 from parley_server.storage.sql.writer import Writer
 
@@ -47,10 +54,13 @@ _FIRST_PLACE = "0:-1"
 class SqlConversationRepository:
     """Implements `ConversationRepository` for one user."""
 
-    def __init__(self, context: RequestContext, database: Database, writer: Writer, tokens: PageTokens) -> None:
+    def __init__(
+        self, context: RequestContext, database: Database, writer: Writer, run_log: RunLog, tokens: PageTokens
+    ) -> None:
         self._context = context
         self._database = database
         self._writer = writer
+        self._run_log = run_log
         self._tokens = tokens
 
     async def create(
@@ -75,11 +85,12 @@ class SqlConversationRepository:
             raise NotFoundError("conversation")
         return conversation_of(rows[0])
 
-    async def list(self, page: PageRequest) -> Page[Conversation]:
+    async def list(self, page: PageRequest, query: str = "") -> Page[Conversation]:
         """List, last changed first; see `ConversationRepository.list`."""
-        listing = ("conversations", self._context.user_id)
+        user_id = self._context.user_id
+        listing = ("conversations", user_id, query)
         order = (conversations.c.update_time, conversations.c.conversation_id)
-        statement = select(conversations).where(conversations.c.user_id == self._context.user_id)
+        statement = select(conversations).where(conversations.c.user_id == user_id, *matching(user_id, query))
         if place := self._tokens.read(listing, page.token):
             update_time, conversation_id = place.split(":")
             statement = statement.where(tuple_(*order) < tuple_(int(update_time), conversation_id))
@@ -91,6 +102,28 @@ class SqlConversationRepository:
             return Page(items, "")
         place = f"{number(rows[taken - 1], 'update_time')}:{items[-1].conversation_id}"
         return Page(items, self._tokens.issue(listing, place))
+
+    async def update(self, conversation_id: str, changes: ConversationChanges, etag: str = "") -> Conversation:
+        """Change one; see `ConversationRepository.update`."""
+        now = to_micros(datetime.now(UTC))
+
+        def tx(connection: Connection) -> None:
+            change_conversation(connection, self._context.user_id, conversation_id, changes, etag, now)
+
+        await self._writer.run(tx)
+        return await self.get(conversation_id)
+
+    async def delete(self, conversation_id: str, *, allow_missing: bool = False) -> None:
+        """Delete one with all that belongs to it; see `ConversationRepository.delete`."""
+        try:
+            run_ids = await self._writer.run(
+                lambda connection: delete_conversation(connection, self._context.user_id, conversation_id)
+            )
+        except NotFoundError:
+            if not allow_missing:
+                raise
+        else:
+            self._run_log.forget(run_ids)
 
     async def messages(self, conversation_id: str, page: PageRequest) -> Page[Message]:
         """List messages, oldest first; see `ConversationRepository.messages`."""
@@ -115,20 +148,3 @@ class SqlConversationRepository:
 
     def _key(self, conversation_id: str) -> dict[str, object]:
         return {"user_id": self._context.user_id, "conversation_id": conversation_id}
-
-
-def insert_conversation(
-    connection: Connection, user_id: str, conversation_id: str, title: str, now: int, metadata: Mapping[str, str]
-) -> None:
-    """Add a row, inside the caller's transaction."""
-    connection.execute(
-        insert(conversations).values(
-            conversation_id=conversation_id,
-            user_id=user_id,
-            title=title,
-            metadata_json=dump(PAIRS, dict(metadata)),
-            create_time=now,
-            update_time=now,
-            revision=1,
-        )
-    )

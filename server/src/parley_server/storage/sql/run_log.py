@@ -70,6 +70,11 @@ class RunLog:
         if self._sweep_timer is None:
             self._sweep_timer = loop.call_later(SWEEP_GAP_S, self._request_sweep)
 
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Drop what is in memory of runs that are deleted."""
+        for run_id in run_ids:
+            self._live.pop(run_id, None)
+
     def close(self) -> None:
         """Stop the timers and let the watchers of unfinished runs go."""
         if self._sweep_timer is not None:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
+from parley_server.domain.errors import StartError
+
 # The newest revision in migrations/versions; a test holds the two together.
 HEAD = "0001"
 
 
-class SchemaOutdatedError(Exception):
+class SchemaOutdatedError(StartError):
     """The database is of another version and may not be upgraded from here."""
 
     def __init__(self) -> None:

@@ -9,7 +9,6 @@ import os
 import queue
 import sqlite3
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
@@ -21,9 +20,9 @@ from sqlalchemy import ClauseElement, Connection, Engine, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
-from sqlalchemy.sql.compiler import SQLCompiler
 
 from parley_server.domain.errors import ParleyError, StorageUnavailableError
+from parley_server.storage.sql.compilation import Compiler
 from parley_server.storage.sql.database import Row, TransactionLostError
 from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
 
@@ -40,9 +39,7 @@ _WRITER_PRAGMAS = (
     "PRAGMA cache_size = -16384",
 )
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF", "PRAGMA cache_size = -8192")
-_DIALECT = sqlite.dialect(paramstyle="named")
-
-_compiled: weakref.WeakKeyDictionary[ClauseElement, SQLCompiler] = weakref.WeakKeyDictionary()
+_compile = Compiler(sqlite.dialect(paramstyle="named"))
 
 _log = structlog.get_logger(__name__)
 
@@ -204,12 +201,3 @@ def _prepare(connection: Connection, *, may_upgrade: bool) -> None:
         if not may_upgrade:
             raise SchemaOutdatedError
         upgrade(connection)
-
-
-def _compile(statement: ClauseElement) -> SQLCompiler:
-    """Compile for the driver; a statement that lives on (a module's own) is compiled once."""
-    compiled = _compiled.get(statement)
-    if compiled is None:
-        compiled = cast("SQLCompiler", statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True}))
-        _compiled[statement] = compiled
-    return compiled

@@ -39,7 +39,7 @@ class SqlStore:
     def for_user(self, context: RequestContext) -> UserStore:
         """Open the store for one user; see `Store.for_user`."""
         return SqlUserStore(
-            SqlConversationRepository(context, self._database, self._writer, self._tokens),
+            SqlConversationRepository(context, self._database, self._writer, self._run_log, self._tokens),
             SqlRunRepository(context, self._database, self._writer, self._run_log, self._tokens),
         )
 

@@ -26,7 +26,8 @@ metadata = MetaData(
 
 # SQLite makes only a column of exactly this type the table's own row number.
 _RowNumber = BigInteger().with_variant(Integer, "sqlite")
-_Id = String(64)
+# Ids are compared byte for byte, whatever language the database sorts in.
+_Id = String(64).with_variant(String(64, collation="C"), "postgresql")
 _UserId = String(128)
 
 conversations = Table(
@@ -103,6 +104,16 @@ messages = Table(
     Column("incomplete", Boolean, nullable=False),
     Column("item_json", Text, nullable=False),
     Index(None, "conversation_id", "run_position", "ordinal", unique=True),
+)
+
+# What a search looks at: a row per title and message. On SQLite it is a virtual table, see migration 0001.
+search_texts = Table(
+    "search_texts",
+    metadata,
+    Column("user_id", _UserId, nullable=False),
+    Column("conversation_id", _Id, nullable=False),
+    Column("is_title", Boolean, nullable=False),
+    Column("words", Text, nullable=False),
 )
 
 # The append-only journal of live runs: one row per run and commit, no second index (measured: a table clustered by

@@ -156,7 +156,8 @@ def _apply(unit: Unit, connection: Connection) -> Exception | None:
     try:
         with connection.begin_nested():
             unit.apply(connection)
-    except TransactionLostError:
+    except (TransactionLostError, OSError, TimeoutError):
+        # The engine is gone in the middle of it, so nothing of the batch is stored.
         raise
     except Exception as error:  # noqa: BLE001  # one faulty write must not undo its neighbours
         return error

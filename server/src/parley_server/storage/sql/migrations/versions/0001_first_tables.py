@@ -6,12 +6,39 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+# Ids are compared byte for byte, whatever language the database sorts in.
+_ID = sa.String(length=64).with_variant(sa.String(length=64, collation="C"), "postgresql")
+
+# The words come as the search has found them. FTS5's `ascii` leaves them whole: to it, what is not ASCII is a letter.
+_SEARCH_TEXTS = {
+    "sqlite": [
+        """
+        CREATE VIRTUAL TABLE search_texts USING fts5 (
+            user_id UNINDEXED, conversation_id UNINDEXED, is_title UNINDEXED, words,
+            tokenize = 'ascii', detail = none, columnsize = 0
+        )
+        """
+    ],
+    "postgresql": [
+        """
+        CREATE TABLE search_texts (
+            user_id VARCHAR(128) NOT NULL,
+            conversation_id VARCHAR(64) COLLATE "C" NOT NULL
+                CONSTRAINT fk_search_texts_conversation_id REFERENCES conversations,
+            is_title BOOLEAN NOT NULL,
+            words TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX ix_search_texts_words ON search_texts USING gin (array_to_tsvector(string_to_array(words, ' ')))",
+    ],
+}
+
 
 def upgrade() -> None:
     """Make the tables."""
     op.create_table(
         "api_keys",
-        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("key_id", _ID, nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("subject", sa.String(length=128), nullable=False),
         sa.Column("scopes_json", sa.Text(), nullable=False),
@@ -25,7 +52,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "conversations",
-        sa.Column("conversation_id", sa.String(length=64), nullable=False),
+        sa.Column("conversation_id", _ID, nullable=False),
         sa.Column("user_id", sa.String(length=128), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("metadata_json", sa.Text(), nullable=False),
@@ -33,7 +60,7 @@ def upgrade() -> None:
         sa.Column("update_time", sa.BigInteger(), nullable=False),
         sa.Column("expire_time", sa.BigInteger(), nullable=True),
         sa.Column("revision", sa.BigInteger(), nullable=False),
-        sa.Column("active_run_id", sa.String(length=64), nullable=True),
+        sa.Column("active_run_id", _ID, nullable=True),
         sa.PrimaryKeyConstraint("conversation_id", name=op.f("pk_conversations")),
     )
     op.create_index(
@@ -49,7 +76,7 @@ def upgrade() -> None:
         sa.Column("family", sa.String(length=64), nullable=False),
         sa.Column("request_id", sa.String(length=64), nullable=False),
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
-        sa.Column("object_id", sa.String(length=64), nullable=False),
+        sa.Column("object_id", _ID, nullable=False),
         sa.Column("create_time", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("principal", "user_id", "family", "request_id", name=op.f("pk_request_ids")),
     )
@@ -59,17 +86,17 @@ def upgrade() -> None:
         sa.Column(
             "journal_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
         ),
-        sa.Column("run_id", sa.String(length=64), nullable=False),
+        sa.Column("run_id", _ID, nullable=False),
         sa.Column("first_seq", sa.BigInteger(), nullable=False),
         sa.Column("frames", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("journal_id", name=op.f("pk_run_journal")),
     )
     op.create_table(
         "messages",
-        sa.Column("message_id", sa.String(length=64), nullable=False),
+        sa.Column("message_id", _ID, nullable=False),
         sa.Column("user_id", sa.String(length=128), nullable=False),
-        sa.Column("conversation_id", sa.String(length=64), nullable=False),
-        sa.Column("run_id", sa.String(length=64), nullable=False),
+        sa.Column("conversation_id", _ID, nullable=False),
+        sa.Column("run_id", _ID, nullable=False),
         sa.Column("run_position", sa.BigInteger(), nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=False),
         sa.Column("create_time", sa.BigInteger(), nullable=False),
@@ -88,11 +115,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "runs",
-        sa.Column("run_id", sa.String(length=64), nullable=False),
+        sa.Column("run_id", _ID, nullable=False),
         sa.Column("user_id", sa.String(length=128), nullable=False),
-        sa.Column("conversation_id", sa.String(length=64), nullable=False),
+        sa.Column("conversation_id", _ID, nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
-        sa.Column("agent_id", sa.String(length=64), nullable=False),
+        sa.Column("agent_id", _ID, nullable=False),
         sa.Column("state", sa.String(length=32), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("fencing_token", sa.BigInteger(), nullable=False),
@@ -122,9 +149,11 @@ def upgrade() -> None:
         postgresql_where=sa.text("finish_time IS NULL"),
     )
     op.create_index(op.f("ix_runs_user_id_run_id"), "runs", ["user_id", "run_id"], unique=False)
+    for statement in _SEARCH_TEXTS[op.get_context().dialect.name]:
+        op.execute(statement)
     op.create_table(
         "run_archive",
-        sa.Column("run_id", sa.String(length=64), nullable=False),
+        sa.Column("run_id", _ID, nullable=False),
         sa.Column("first_seq", sa.BigInteger(), nullable=False),
         sa.Column("frames", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], name=op.f("fk_run_archive_run_id")),
@@ -132,7 +161,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "run_labels",
-        sa.Column("run_id", sa.String(length=64), nullable=False),
+        sa.Column("run_id", _ID, nullable=False),
         sa.Column("key", sa.String(length=64), nullable=False),
         sa.Column("value", sa.String(length=256), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], name=op.f("fk_run_labels_run_id")),

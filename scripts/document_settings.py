@@ -1,0 +1,135 @@
+"""Write docs/configuration.md from the models of the settings, or prove that it is what would be written.
+
+`python scripts/document_settings.py` writes it; with `--check` it writes nothing and ends with 1 when the file differs.
+The meaning of a setting is the text that stands below it in its model.
+"""
+
+import ast
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from parley_server.settings import FALL_BACKS, SECTIONS
+from parley_server.settings_sources import DELIMITER, FILE_SUFFIX, PREFIX, secret_keys
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+# Where JSON schema has no word for it.
+_TYPES = {"string": "text", "boolean": "true or false", "number": "number", "integer": "whole number"}
+
+HEAD = """\
+<!-- Made by `python scripts/document_settings.py` from the models of the settings; change those. -->
+
+# Configuration
+
+Nothing has to be set. What is set comes from four places, the later over the earlier:
+
+1. the defaults below,
+2. one configuration file: the one that `--config` names, else `parley.toml` in the working directory, else
+   `parley.toml` in the data directory,
+3. the environment: `PARLEY_SECTION__KEY`, with two underscores,
+4. the command line (`--listen`).
+
+```toml
+# parley.toml
+[model]
+base_url = "http://localhost:11434/v1"
+name = "llama3.2"
+```
+
+An unknown section, key or variable is an error, so that no misspelling passes silently.
+
+- `parley-server config check` says all that is wrong, a line for each, with the place, the setting and the remedy. It
+  ends with 0, or with 78 when something is wrong. The server itself refuses to start with the same words.
+- `parley-server config show` prints the settings in force as a configuration file, without secrets (`--redacted`).
+  `--with-secrets` prints them, too: for copying a configuration, never for a log.
+- The data directory is `--data-dir`, else `PARLEY_HOME`, else the platform's.
+
+## Secrets
+
+Every setting marked *secret* can stand in a file of its own: `api_key_file` in the configuration file or
+`PARLEY_MODEL__API_KEY_FILE` in the environment name it, and so on. The file's text is the value, without the blanks
+around it. Write an absolute path; a relative one begins at the working directory. Naming a secret and its file in the
+same place is an error.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write or check; return the exit code."""
+    text = document()
+    if arguments == ["--check"]:
+        if DOCUMENT.read_text(encoding="utf-8") == text:
+            return 0
+        print(f"{DOCUMENT.name} is not what the settings give; run python scripts/document_settings.py")
+        return 1
+    DOCUMENT.write_text(text, encoding="utf-8")
+    return 0
+
+
+def document() -> str:
+    """Return the whole document."""
+    return "\n".join([HEAD, *(line for name, model in SECTIONS.items() for line in section(name, model))])
+
+
+def section(name: str, model: type[BaseModel]) -> Iterator[str]:
+    """Yield the lines of one section."""
+    yield f"## `[{name}]`\n"
+    summary = inspect.getdoc(model) or ""
+    yield _sentence(summary.removeprefix(f"`[{name}]`: ")) + "\n"
+    yield "| key | variable | value | default | meaning |"
+    yield "| --- | --- | --- | --- | --- |"
+    meanings = meanings_of(model)
+    secrets = {key for each, key in secret_keys(SECTIONS) if each == name}
+    schema = model.model_json_schema()["properties"]
+    for key, field in model.model_fields.items():
+        variable = f"{PREFIX}{name}{DELIMITER}{key}".upper()
+        fall_back = f"; else `{FALL_BACKS[key]}`" if name == "model" and key in FALL_BACKS else ""
+        secret = f"*secret* (also `{key}{FILE_SUFFIX}`). " if key in secrets else ""
+        cells = (f"`{key}`", f"`{variable}`{fall_back}", _value(schema[key]), _default(field), secret + meanings[key])
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+def meanings_of(model: type[BaseModel]) -> dict[str, str]:
+    """Return what stands below each setting in its model, on one line. Raises LookupError for one without a text."""
+    (tree,) = (node for node in ast.walk(ast.parse(inspect.getsource(model))) if isinstance(node, ast.ClassDef))
+    meanings = {}
+    for statement, below in zip(tree.body, tree.body[1:], strict=False):
+        match statement, below:
+            case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(text))):
+                meanings[key] = " ".join(text.split())
+    if missing := model.model_fields.keys() - meanings.keys():
+        raise LookupError(f"{model.__name__} says nothing below {', '.join(sorted(missing))}")
+    return meanings
+
+
+def _value(schema: dict[str, object]) -> str:
+    """Say what a setting takes."""
+    if isinstance(choices := schema.get("enum"), list):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if isinstance(alternatives := schema.get("anyOf"), list):
+        return ", ".join(_value(each) for each in alternatives if each.get("type") != "null")
+    kind = "path" if schema.get("format") == "path" else _TYPES[str(schema["type"])]
+    least = schema.get("minimum", schema.get("exclusiveMinimum"))
+    most = schema.get("maximum")
+    if least is None:
+        return kind
+    return f"{kind}, {'above' if 'exclusiveMinimum' in schema else 'from'} {least:g} to {most:g}"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required with a base URL"
+    default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+    return "-" if default in {None, ""} else f"`{json.dumps(default)}`"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

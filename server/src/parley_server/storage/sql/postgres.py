@@ -1,0 +1,293 @@
+"""PostgreSQL: one session that writes, and a few read-only ones beside it.
+
+The session that writes holds the locks: a server's own for its life, and in every transaction the writers' lock, so
+that a write is alone with the database as it is on SQLite, whoever else (`keys`, a stale server) is connected.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Generic, Self, TypeVar, cast
+
+import asyncpg
+import structlog
+from sqlalchemy import ClauseElement, Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from parley_server.domain.errors import ParleyError, StartError, StorageUnavailableError
+from parley_server.storage.sql.compilation import Compiler
+from parley_server.storage.sql.database import Row, TransactionLostError
+from parley_server.storage.sql.failures import is_unavailable
+from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
+
+T = TypeVar("T")
+
+READERS = 4
+CONNECT_TIMEOUT_S = 5.0
+READER_TIMEOUT_S = 2.0
+STATEMENT_TIMEOUT_S = 30.0
+# For a server that does not even say that it took too long.
+ANSWER_TIMEOUT_S = 35.0
+LOCK_TIMEOUT_S = 5.0
+IN_DOUBT_RETRY_S = 0.25
+# A server that was killed holds its lock until the database has noticed.
+SERVING_PATIENCE_S = 1.0
+SERVING_PAUSE_S = 0.05
+
+# Whose answer says that a commit is on disk; `off` would take back what a client has seen.
+_DURABLE = ("on", "remote_apply")
+
+# Advisory locks are the database's own; the first number is ours ("parl"), the second says which.
+_LOCK_SPACE = 0x7061726C
+_SERVING = 1
+_WRITING = 2
+
+# In this order: a transaction that waits for the lock has no id yet.
+_BEGIN = text("SELECT pg_advisory_xact_lock(:space, :lock), pg_current_xact_id()::text").bindparams(
+    space=_LOCK_SPACE, lock=_WRITING
+)
+
+_SESSION = {
+    "application_name": "parley-server",
+    "default_transaction_isolation": "read committed",
+    "statement_timeout": f"{STATEMENT_TIMEOUT_S:.0f}s",
+    "lock_timeout": f"{LOCK_TIMEOUT_S:.0f}s",
+    "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT_S:.0f}s",
+    "jit": "off",
+    # A session whose host went away must not hold its locks for hours.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+_READING = _SESSION | {"default_transaction_read_only": "on"}
+_UPGRADING = _SESSION | {"statement_timeout": "0", "lock_timeout": "0"}
+
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+_log = structlog.get_logger(__name__)
+
+
+class Purpose(Enum):
+    """What a database is opened for, by the function that tries the servers' lock."""
+
+    SERVE = "pg_try_advisory_lock"
+    """To serve: no other server may, and no upgrade."""
+    ADMINISTER = ""
+    """For a command beside a server."""
+    UPGRADE = "pg_try_advisory_lock_shared"
+    """To upgrade: no server may be running; a second upgrade waits for the first."""
+
+
+class PostgresDatabase:
+    """Implements `Database` on one PostgreSQL database. Open it with `async with`, inside the loop that uses it.
+
+    Raises StartError on entry, with one sentence for the operator.
+    """
+
+    def __init__(self, url: str, purpose: Purpose = Purpose.ADMINISTER) -> None:
+        self._url = url
+        self._purpose = purpose
+        self._engine = create_async_engine(
+            # Errors would carry the values of a statement, which are users' words, into the log.
+            "postgresql+asyncpg://",
+            async_creator=self._open_session,
+            poolclass=NullPool,
+            hide_parameters=True,
+        )
+        self._compile = Compiler(self._engine.dialect)
+        self._turn = asyncio.Lock()
+        self._session: asyncpg.Connection[asyncpg.Record] | None = None
+        self._connection: AsyncConnection | None = None
+        self._readers: asyncpg.Pool[asyncpg.Record] | None = None
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        """Connect, take the purpose's lock and see to the schema."""
+        try:
+            await self._open()
+        except BaseException as error:
+            await self.__aexit__()
+            if isinstance(error, (StorageUnavailableError, ValueError, *_FAILURES)):
+                raise StartError(f"the database of [storage] url cannot be used: {_cause(error)}") from error
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Finish the write that is under way and close every session."""
+        self._closing = True
+        async with self._turn:
+            await self._disconnect()
+        if self._readers is not None:
+            await self._readers.close()
+
+    async def transaction(self, tx: Callable[[Connection], T]) -> T:
+        """Run `tx` on the session that writes; see `Database.transaction`."""
+        async with self._turn:
+            attempt = _Attempt(tx)
+            try:
+                connection = await self._connected()
+                return await connection.run_sync(attempt)
+            except Exception as error:
+                if self._is_usable(error):
+                    raise _translate(error) from error
+                _log.error("storage_failed", engine="postgresql", error=_cause(error))
+                await self._disconnect()
+                if attempt.results and await self._has_committed(attempt.transaction_id):
+                    return attempt.results[0]
+                raise StorageUnavailableError from error
+            except BaseException:
+                # Left in the middle of something, so nobody may go on with it.
+                await self._disconnect()
+                raise
+
+    async def fetch(self, statement: ClauseElement, parameters: Mapping[str, object] | None = None) -> Sequence[Row]:
+        """Run one read on one of the readers; see `Database.fetch`."""
+        compiled = self._compile(statement)
+        values = compiled.construct_params(parameters)
+        try:
+            async with self._pool.acquire(timeout=READER_TIMEOUT_S) as reader:
+                rows = await reader.fetch(str(compiled), *(values[name] for name in compiled.positiontup or ()))
+        except _FAILURES as error:
+            raise _translate(error) from error
+        return cast("Sequence[Row]", rows)
+
+    @property
+    def _pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        if self._readers is None:
+            raise StorageUnavailableError
+        return self._readers
+
+    async def _open(self) -> None:
+        self._connection = await self._engine.connect()
+        self._readers = await asyncpg.create_pool(
+            self._url,
+            min_size=1,
+            max_size=READERS,
+            reset=_keep,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=ANSWER_TIMEOUT_S,
+            server_settings=_READING,
+        )
+        if self._purpose is Purpose.UPGRADE:
+            await self.transaction(upgrade)
+        elif await self.transaction(current_revision) != HEAD:
+            raise SchemaOutdatedError
+
+    async def _connected(self) -> AsyncConnection:
+        if self._connection is None:
+            self._connection = await self._engine.connect()
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        session, self._session = self._session, None
+        if connection is not None:
+            await connection.invalidate()
+            await connection.close()
+        if session is not None:
+            await _end(session)
+
+    async def _open_session(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """Open the session that writes. Raises StartError where it may not."""
+        upgrading = self._purpose is Purpose.UPGRADE
+        session = await asyncpg.connect(
+            self._url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=None if upgrading else ANSWER_TIMEOUT_S,
+            server_settings=_UPGRADING if upgrading else _SESSION,
+        )
+        try:
+            await _require_durability(session)
+            await _take_lock(session, self._purpose)
+        except BaseException:
+            await _end(session)
+            raise
+        self._session = session
+        return session
+
+    def _is_usable(self, error: Exception) -> bool:
+        """Tell whether the session can go on after an error: it is there, and knows where it stands."""
+        return self._session is not None and not self._session.is_closed() and not isinstance(error, TimeoutError)
+
+    async def _has_committed(self, transaction_id: str) -> bool:
+        """Ask, until there is an answer, what became of a commit whose own answer was lost."""
+        while not self._closing:
+            try:
+                status: object = await self._pool.fetchval("SELECT pg_xact_status($1::text::xid8)", transaction_id)
+            except asyncpg.InvalidParameterValueError:
+                # Newer than all the restarted server knows: no trace of it had reached the disk.
+                return False
+            except _FAILURES:
+                status = "in progress"
+            if status != "in progress":
+                return status == "committed"
+            await asyncio.sleep(IN_DOUBT_RETRY_S)
+        return False
+
+
+class _Attempt(Generic[T]):
+    """One transaction. `results` is empty until nothing but the commit was left to do."""
+
+    def __init__(self, tx: Callable[[Connection], T]) -> None:
+        self._tx = tx
+        self.results: list[T] = []
+        self.transaction_id = ""
+
+    def __call__(self, connection: Connection) -> T:
+        with connection.begin():
+            _, self.transaction_id = connection.execute(_BEGIN).one()
+            result = self._tx(connection)
+            if connection.invalidated:
+                raise TransactionLostError
+            self.results.append(result)
+        return result
+
+
+async def _require_durability(session: "asyncpg.Connection[asyncpg.Record]") -> None:
+    setting: object = await session.fetchval("SELECT current_setting('synchronous_commit')")
+    if setting not in _DURABLE:
+        raise StartError(f"the database has synchronous_commit = {setting}, which loses answers; set it to on")
+
+
+async def _take_lock(session: "asyncpg.Connection[asyncpg.Record]", purpose: Purpose) -> None:
+    if purpose is Purpose.ADMINISTER:
+        return
+    deadline = time.monotonic() + SERVING_PATIENCE_S
+    while not await session.fetchval(f"SELECT {purpose.value}($1, $2)", _LOCK_SPACE, _SERVING):
+        if time.monotonic() > deadline:
+            raise StartError("another parley-server holds the database; stop it or choose another [storage] url")
+        await asyncio.sleep(SERVING_PAUSE_S)
+
+
+async def _end(session: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Close a session, by force where it does not answer."""
+    try:
+        await session.close(timeout=CONNECT_TIMEOUT_S)
+    except _FAILURES:
+        session.terminate()
+
+
+async def _keep(_: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Reset nothing between two reads: a reader's session is never changed."""
+
+
+def _translate(error: Exception) -> Exception:
+    """Make the engine's own failures one documented error; the cause goes to the log, never to a caller."""
+    if isinstance(error, DBAPIError) and not is_unavailable(error):
+        return error
+    if isinstance(error, (DBAPIError, TransactionLostError, *_FAILURES)):
+        _log.error("storage_failed", engine="postgresql", error=_cause(error))
+        return StorageUnavailableError()
+    if not isinstance(error, ParleyError):
+        _log.error("transaction_failed", engine="postgresql", exc_info=error)
+    return error
+
+
+def _cause(error: BaseException) -> str:
+    """Say what happened; without the values of a statement or a URL, which the errors' whole texts may have."""
+    if isinstance(error, asyncpg.PostgresError | DBAPIError | StartError):
+        return str(error.args[0])
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

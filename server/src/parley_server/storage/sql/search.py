@@ -1,0 +1,133 @@
+"""Full text over titles and messages: the same words, and so the same hits, on every engine.
+
+Words are found here, not by the engines, whose ideas of a word differ; the engine's own index (SQLite's FTS5,
+PostgreSQL's GIN) takes them as they are. Every text has its user and its conversation marked by two more words, so
+that a search goes through the user's own texts alone.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Boolean, ColumnElement, Connection, delete, insert, literal, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.operators import OperatorType
+
+from parley_server.domain.content import text_of
+from parley_server.domain.message import AssistantItem, Item, UserItem
+from parley_server.storage.sql.tables import conversations, search_texts
+
+# What is searched of a text, and what is kept of a word: an index entry has its limits on PostgreSQL.
+MAX_TEXT_CHARS = 65_536
+MAX_WORD_CHARS = 64
+
+_WORD = re.compile(r"[^\W_]+")
+# No letter or digit, so no word of anybody's.
+_MARK = "\N{CURRENCY SIGN}"
+
+
+def words_of(text: str) -> list[str]:
+    """Return a text's words, each once, without case and accents: runs of letters and digits."""
+    text = text[:MAX_TEXT_CHARS]
+    plain = text.lower() if text.isascii() else _without_accents(text)
+    return list(dict.fromkeys(word[:MAX_WORD_CHARS] for word in _WORD.findall(plain)))
+
+
+def searchable(item: Item) -> str:
+    """Return what can be found of a message: what the user and the agent said."""
+    match item:
+        case UserItem():
+            return text_of(item.parts)
+        case AssistantItem():
+            return item.text
+        case _:
+            return ""
+
+
+def add_messages(connection: Connection, user_id: str, conversation_id: str, items: Iterable[Item]) -> None:
+    """Make messages findable."""
+    _add(connection, user_id, conversation_id, map(searchable, items), is_title=False)
+
+
+def set_title(connection: Connection, user_id: str, conversation_id: str, title: str) -> None:
+    """Make a conversation findable by its title, and by no former one."""
+    connection.execute(delete(search_texts).where(*_of(conversation_id), search_texts.c.is_title))
+    _add(connection, user_id, conversation_id, [title], is_title=True)
+
+
+def remove(connection: Connection, conversation_id: str) -> None:
+    """Let a conversation be found no more."""
+    connection.execute(delete(search_texts).where(*_of(conversation_id)))
+
+
+def matching(user_id: str, query: str) -> list[ColumnElement[bool]]:
+    """Return the conditions on the user's conversations: one for each word, the last one as a word's beginning."""
+    words = words_of(query)
+    return [
+        conversations.c.conversation_id.in_(
+            select(search_texts.c.conversation_id).where(
+                search_texts.c.user_id == user_id,
+                _HasWords([_mark(user_id), word], is_prefix=place == len(words)),
+            )
+        )
+        for place, word in enumerate(words, 1)
+    ]
+
+
+def _add(connection: Connection, user_id: str, conversation_id: str, texts: Iterable[str], *, is_title: bool) -> None:
+    rows = [
+        {
+            "user_id": user_id,
+            "conversation_id": conversation_id,
+            "is_title": is_title,
+            "words": " ".join([_mark(user_id), _mark(conversation_id), *words]),
+        }
+        for text in texts
+        if (words := words_of(text))
+    ]
+    if rows:
+        connection.execute(insert(search_texts), rows)
+
+
+def _of(conversation_id: str) -> tuple[ColumnElement[bool], ...]:
+    return search_texts.c.conversation_id == conversation_id, _HasWords([_mark(conversation_id)])
+
+
+class _HasWords(ColumnElement[bool]):
+    """A row of `search_texts` has all these words, the last one perhaps as a beginning only.
+
+    Words of texts and marks hold nothing that either engine's query language would have to be told of.
+    """
+
+    inherit_cache = False
+    type = Boolean()
+
+    def __init__(self, words: Sequence[str], *, is_prefix: bool = False) -> None:
+        self.fts5 = literal(" AND ".join(f'"{word}"' for word in words) + ("*" if is_prefix else ""))
+        self.tsquery = literal(" & ".join(f"'{word}'" for word in words) + (":*" if is_prefix else ""))
+
+    def self_group(self, against: OperatorType | None = None) -> "_HasWords":  # noqa: ARG002  # SQLAlchemy's own name
+        """Stay as it is: compared with 1, as SQLite's other booleans are, FTS5 would not be asked."""
+        return self
+
+
+@compiles(_HasWords, "sqlite")
+def _on_sqlite(element: _HasWords, compiler: SQLCompiler, **options: object) -> str:
+    return f"search_texts MATCH {compiler.process(element.fts5, **options)}"
+
+
+@compiles(_HasWords, "postgresql")
+def _on_postgresql(element: _HasWords, compiler: SQLCompiler, **options: object) -> str:
+    matched = compiler.process(element.tsquery, **options)
+    return f"array_to_tsvector(string_to_array(search_texts.words, ' ')) @@ CAST({matched} AS tsquery)"
+
+
+def _mark(name: str) -> str:
+    return _MARK + hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+
+
+def _without_accents(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    return "".join(char for char in decomposed if not unicodedata.combining(char))
