@@ -3,9 +3,9 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,15 +108,6 @@ def test_a_question_a_tool_and_an_answer(terminal: Terminal) -> None:
     assert terminal.exit_code() == 0
 
 
-def test_an_answer_streams(terminal: Terminal) -> None:
-    terminal.asks("Count to 50")
-    terminal.sees(" 5 ")
-    began = time.monotonic()
-    terminal.sees(" 45 ")
-    assert time.monotonic() - began > 0.5
-    terminal.sees(PROMPT)
-
-
 def test_ctrl_c_stops_the_answer_and_the_prompt_still_works(terminal: Terminal) -> None:
     terminal.asks("Tell me a story")
     terminal.sees("notebook")
@@ -197,6 +188,48 @@ def test_ask_json_and_continue(server: ServerProcess, tmp_path: Path) -> None:
     assert again["conversation_id"] == first["conversation_id"]
     apart = json.loads(ask(server.address, tmp_path, "ask", "--json", "And 2 + 2?").stdout)
     assert apart["conversation_id"] != first["conversation_id"]
+
+
+def test_ask_goes_on_with_a_conversation_by_its_id(server: ServerProcess, tmp_path: Path) -> None:
+    first = json.loads(ask(server.address, tmp_path, "ask", "--json", "What is 17 * 23?").stdout)
+    ask(server.address, tmp_path, "ask", "in between")
+    for arguments in (("ask", "--json", "-r", first["conversation_id"], "And?"), ("-r", first["conversation_id"])):
+        again = ask(server.address, tmp_path, *arguments, stdin="And?")
+        assert again.returncode == 0
+    assert (
+        json.loads(ask(server.address, tmp_path, "ask", "-c", "--json", "Hm?").stdout)["conversation_id"]
+        == (first["conversation_id"])
+    )
+    assert ask(server.address, tmp_path, "ask", "-r", "nowhere", "And?").returncode == 64
+
+
+def test_a_chat_that_cannot_begin_has_its_exit_code(server: ServerProcess, tmp_path: Path) -> None:
+    for arguments, exit_code in (
+        (("--target", "127.0.0.1:1"), 69),
+        (("--api-key", "not-a-key"), 77),
+        (("-r", "nowhere"), 64),
+    ):
+        child = pexpect.spawn(
+            PARLEY[0],
+            [*PARLEY[1:], *arguments],
+            env=environment(server.address, tmp_path),
+            encoding="utf-8",
+            timeout=20,
+        )
+        assert Terminal(child).exit_code() == exit_code
+
+
+def test_a_second_ctrl_c_leaves_the_run_to_itself(own_server: ServerProcess, tmp_path: Path) -> None:
+    with chatting(own_server.address, tmp_path) as terminal:
+        terminal.sees(PROMPT)
+        terminal.asks("Tell me a story")
+        terminal.sees("notebook")
+        own_server.signal(signal.SIGSTOP)  # so that it cannot end the run
+        terminal.types(CTRL_C)
+        terminal.sees("stopping")
+        terminal.types(CTRL_C)
+        terminal.sees("left alone; the run goes on, and this shows it: parley -r conv_")
+        own_server.signal(signal.SIGCONT)
 
 
 def test_ask_stream_json(server: ServerProcess, tmp_path: Path) -> None:

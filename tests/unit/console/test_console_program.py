@@ -123,6 +123,9 @@ async def test_the_options_of_the_connection_stand_before_or_after_the_command(
         (("ask", "hi", "--root-certificates", "/nowhere"), b""),
         (("ask", "hi", "--target", "example.org:1", "--api-key", "secret"), b""),
         (("unknown",), b""),
+        (("-r",), b"hi"),
+        (("-c", "ask", "hi"), b""),
+        (("completion", "csh"), b""),
     ],
 )
 async def test_bad_usage_is_64(arguments: tuple[str, ...], stdin: bytes) -> None:
@@ -131,6 +134,28 @@ async def test_bad_usage_is_64(arguments: tuple[str, ...], stdin: bytes) -> None
     assert "Error: " in refused.err
     assert "secret" not in refused.err
     assert "Traceback" not in refused.err
+
+
+@pytest.mark.parametrize(
+    ("shell", "begins"), [("bash", "_parley_completion"), ("zsh", "#compdef"), ("fish", "function")]
+)
+async def test_shells_can_complete(shell: str, begins: str) -> None:
+    printed = await parley("completion", shell)
+    assert (printed.code, printed.out.strip().startswith(begins)) == (0, True)
+    assert "_PARLEY_COMPLETE" in printed.out
+
+
+async def test_completion_offers_commands_and_options_without_grpc() -> None:
+    process = await start(
+        *PARLEY,
+        _PARLEY_COMPLETE="bash_complete",
+        COMP_WORDS="parley ask --str",
+        COMP_CWORD="2",
+        PYTHONPROFILEIMPORTTIME="1",
+    )
+    out, err = await process.communicate()
+    assert out == b"plain,--stream-json\n"
+    assert b"grpc" not in err
 
 
 async def test_no_server_is_69(unused_tcp_port: int) -> None:

@@ -21,9 +21,12 @@ from parley_console.greeting import greet
 from parley_console.history import history_path, open_history
 from parley_console.interrupts import IdleAction, IdleInterrupts
 from parley_console.outcome import exit_code_of_run, exit_code_of_status
-from parley_console.slash_commands import SlashCommand, slash_command
+from parley_console.slash_commands import SUMMARIES, Invocation, SlashCommand, help_text, slash_command
+from parley_console.slash_completion import SlashCompleter
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, InMemoryHistory
-from unit.console.fake_terminal import plain_terminal
+from unit.console.recording_terminal import RecordingTerminal
 
 
 def test_ctrl_c_clears_then_warns_then_quits() -> None:
@@ -63,7 +66,26 @@ def test_text_between_two_presses_makes_the_second_a_first() -> None:
     ],
 )
 def test_slash_commands_are_whole_lines(line: str, command: SlashCommand | None) -> None:
-    assert slash_command(line) is command
+    invocation = slash_command(line)
+    assert (invocation and invocation.command) is command
+
+
+def test_slash_commands_have_at_most_one_argument() -> None:
+    assert slash_command("/resume 3") == Invocation(SlashCommand.RESUME, "3", "/resume")
+    assert slash_command("/agent") == Invocation(SlashCommand.AGENT, "", "/agent")
+    assert slash_command("/resume 3 4") is None
+    assert slash_command("/new\n/quit") is None
+    assert slash_command("/resume\n3") is None
+
+
+def test_every_command_is_in_the_help_and_is_completed() -> None:
+    for command in SUMMARIES:
+        assert command.value in help_text()
+    typed = Document("/")
+    assert [found.text for found in SlashCompleter().get_completions(typed, CompleteEvent())] == [
+        command.value for command in SUMMARIES
+    ]
+    assert not list(SlashCompleter().get_completions(Document("what is /"), CompleteEvent()))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("0.25", 0.25)])
@@ -103,17 +125,17 @@ def test_runs_have_their_exit_codes(state: RunState.ValueType, exit_code: int) -
 
 
 def test_the_greeting_says_that_a_script_is_no_model() -> None:
-    screen, stream = plain_terminal()
-    greet(GetServerInfoResponse(version="0.1.0", default_agent_id="assistant", offline_model=True), screen)
-    assert "Parley 0.1.0 · agent assistant · offline model" in stream.getvalue()
-    assert "a script answers here and no AI. Set OPENAI_API_KEY" in stream.getvalue()
+    terminal = RecordingTerminal()
+    greet(GetServerInfoResponse(version="0.1.0", offline_model=True), "assistant", terminal)
+    assert "Parley 0.1.0 · agent assistant · offline model" in terminal.lines
+    assert "a script answers here and no AI. Set OPENAI_API_KEY" in "\n".join(terminal.lines)
 
 
 def test_the_greeting_names_the_model() -> None:
-    screen, stream = plain_terminal()
-    greet(GetServerInfoResponse(version="0.1.0", default_agent_id="assistant", default_model="big"), screen)
-    assert "Parley 0.1.0 · agent assistant · model big" in stream.getvalue()
-    assert "OPENAI" not in stream.getvalue()
+    terminal = RecordingTerminal()
+    greet(GetServerInfoResponse(version="0.1.0", default_model="big"), "assistant", terminal)
+    assert "Parley 0.1.0 · agent assistant · model big" in terminal.lines
+    assert "OPENAI" not in "\n".join(terminal.lines)
 
 
 def test_failures_are_one_line_with_all_that_helps() -> None:

@@ -17,6 +17,7 @@ from parley.v1.run_event_pb2 import (
 )
 from parley.v1.tool_pb2 import TOOL_CALL_STATUS_ERROR, TOOL_CALL_STATUS_OK
 from parley_client import UnavailableError
+from parley_console.plain_display import PlainDisplay
 from parley_console.run_view import RunView
 from unit.console.fake_terminal import pipe, plain_terminal
 
@@ -49,7 +50,7 @@ END = RunEvent(run_finished=RunFinished())
 
 def on_one_terminal(*events: RunEvent) -> str:
     screen, stream = plain_terminal()
-    view = RunView(screen, screen, screen)
+    view = RunView(PlainDisplay(screen, screen, screen))
     for event in events:
         view.show(event)
     return stream.getvalue()
@@ -57,7 +58,7 @@ def on_one_terminal(*events: RunEvent) -> str:
 
 def on_pipe_and_terminal(*events: RunEvent) -> tuple[str, str]:
     (answer, answers), (beside, notes) = pipe(), plain_terminal()
-    view = RunView(answer, beside, beside)
+    view = RunView(PlainDisplay(answer, beside, beside))
     for event in events:
         view.show(event)
     return answers.getvalue(), notes.getvalue()
@@ -143,7 +144,7 @@ def test_the_queue_and_approvals_are_told() -> None:
 
 def test_a_lost_connection_is_told_once_per_break() -> None:
     screen, stream = plain_terminal()
-    view = RunView(screen, screen, screen)
+    view = RunView(PlainDisplay(screen, screen, screen))
     view.show(delta("It "))
     view.reconnecting(LOST, 0.1)
     view.reconnecting(LOST, 0.2)
@@ -154,7 +155,7 @@ def test_a_lost_connection_is_told_once_per_break() -> None:
 
 def test_a_cancel_that_fails_is_told_on_the_errors_screen() -> None:
     (answer, answers), (errors, complaints) = pipe(), plain_terminal()
-    RunView(answer, pipe()[0], errors).could_not_cancel(LOST)
+    RunView(PlainDisplay(answer, pipe()[0], errors)).could_not_cancel(LOST)
     assert (answers.getvalue(), complaints.getvalue()) == ("", "the run could not be cancelled: UNAVAILABLE: gone\n")
 
 

@@ -17,6 +17,8 @@ from parley_console.failure_text import call_failure, run_failure, shortfall
 from parley_console.following import Ending, follow
 from parley_console.interrupts import Sigint, cancelling_this_task
 from parley_console.outcome import exit_code_of_run, exit_code_of_status
+from parley_console.plain_display import PlainDisplay
+from parley_console.recent import last_conversation_id
 from parley_console.run_view import RunView
 from parley_console.screen import Nowhere, Screen, Style
 
@@ -37,6 +39,7 @@ class Question:
     agent: str = ""
     deadline_s: float | None = None
     continue_last: bool = False
+    conversation_id: str = ""
 
 
 def run_ask(connection: Connection, question: Question, form: Form) -> ExitCode:
@@ -65,11 +68,12 @@ async def ask(client: ParleyClient, question: Question, form: Form, patience_s: 
     Raises BrokenPipeError when nobody reads the answer any more.
     """
     errors = Screen(sys.stderr)
-    view = RunView(
+    display = PlainDisplay(
         answer=Screen(sys.stdout) if form is Form.TEXT else Nowhere(),
         progress=errors if errors.is_terminal else Nowhere(),
         errors=errors,
     )
+    view = RunView(display)
     output = _OUTPUT_OF_FORM[form](view)
     sigint = Sigint()
     stream: RunStream | None = None
@@ -91,11 +95,9 @@ _OUTPUT_OF_FORM: Final = {Form.TEXT: TextOutput, Form.OBJECT: ObjectOutput, Form
 
 
 async def _start(client: ParleyClient, question: Question, view: RunView) -> RunStream:
-    conversation_id = ""
-    if question.continue_last:
-        async for conversation in client.conversations.list(page_size=1):
-            conversation_id = conversation.conversation_id
-            break
+    conversation_id = question.conversation_id
+    if question.continue_last and not conversation_id:
+        conversation_id = await last_conversation_id(client)
     return client.run(
         question.text,
         agent=question.agent,

@@ -1,9 +1,10 @@
 """The command line. What only a command needs is imported when it runs."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -14,6 +15,8 @@ from parley_console.question import read_text
 from parley_console.version import VERSION
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_PICK: Final = "?"  # no conversation has such an id
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -72,37 +75,68 @@ def _connection_options(command: Command) -> Command:
     return command
 
 
+def _conversation_options(*, may_pick: bool) -> Callable[[Command], Command]:
+    """Add the options that say which agent and which conversation."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            click.option(
+                "-r",
+                "--resume",
+                default="",
+                is_flag=False,
+                flag_value=_PICK if may_pick else None,
+                metavar="[ID]" if may_pick else "ID",
+                help="Go on with this conversation" + ("; without an id, pick one of the latest." if may_pick else "."),
+            ),
+            click.option("-c", "--continue", "continue_last", is_flag=True, help="Go on with the last conversation."),
+            click.option("--agent", default="", metavar="ID", help="Agent to talk to [the server's default]."),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @_connection_options
+@_conversation_options(may_pick=True)
 @click.version_option(VERSION, prog_name="parley")
 @click.pass_context
-def parley(context: click.Context) -> int:
+def parley(context: click.Context, agent: str, continue_last: bool, resume: str) -> int:
     """Talk to Parley's agents. Without a command: a chat, or `ask` when standard input is no terminal."""
     if context.invoked_subcommand is not None:
+        if agent or continue_last or resume:
+            raise click.UsageError(f"--agent, -c and -r stand after `{context.invoked_subcommand}`")
         return ExitCode.OK
     if sys.stdin is None or not sys.stdin.isatty():
-        return ExitCode(context.invoke(ask))
-    if not sys.stdout.isatty():
+        if resume == _PICK:
+            raise click.UsageError("-r needs an id where there is no terminal to pick one")
+        return ExitCode(context.invoke(ask, agent=agent, continue_last=continue_last, resume=resume))
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         raise click.UsageError("a chat needs a terminal; `parley ask` writes to files and pipes")
-    from parley_console.terminal_chat import run_chat  # noqa: PLC0415 - prompt_toolkit is for the chat alone
+    from parley_console.chat import Opening  # noqa: PLC0415 - prompt_toolkit is for the chat alone
+    from parley_console.terminal_chat import run_chat  # noqa: PLC0415
 
-    return run_chat(context.ensure_object(Connection))
+    opening = Opening(agent, continue_last, resume == _PICK, "" if resume == _PICK else resume)
+    return run_chat(context.ensure_object(Connection), opening)
 
 
 @parley.command()
 @click.argument("words", metavar="[TEXT]", nargs=-1)
-@click.option("--agent", default="", metavar="ID", help="Agent to ask [the server's default].")
-@click.option("-c", "--continue", "continue_last", is_flag=True, help="Go on with the conversation that was used last.")
+@_conversation_options(may_pick=False)
 @click.option("--deadline", type=duration_s, metavar="TIME", help="Time the run may take: 90, 90s, 1.5m, 2h.")
 @click.option("--json", "form", flag_value="OBJECT", help="Print one JSON object when the run has ended.")
 @click.option("--stream-json", "form", flag_value="EVENT_LINES", help="Print every event as a line of JSON.")
 @_connection_options
 @click.pass_context
-def ask(
+def ask(  # noqa: PLR0913 - an option each
     context: click.Context,
     words: Sequence[str] = (),
+    *,
     agent: str = "",
     continue_last: bool = False,
+    resume: str = "",
     deadline: float | None = None,
     form: str | None = None,
 ) -> int:
@@ -110,5 +144,18 @@ def ask(
     text = read_text(words)
     from parley_console.ask import Form, Question, run_ask  # noqa: PLC0415 - gRPC is not for --help
 
-    question = Question(text, agent, deadline, continue_last)
+    question = Question(text, agent, deadline, continue_last, resume)
     return run_ask(context.ensure_object(Connection), question, Form[form or "TEXT"])
+
+
+@parley.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print the completion script of a shell: `eval "$(parley completion bash)"`."""
+    from click.shell_completion import get_completion_class  # noqa: PLC0415 - for this command alone
+
+    of_shell = get_completion_class(shell)
+    if of_shell is None:
+        raise click.UsageError(f"no completion for {shell}")
+    click.echo(of_shell(parley, {}, "parley", "_PARLEY_COMPLETE").source())
+    return ExitCode.OK

@@ -45,7 +45,7 @@ class Sigint:
     def installed(self) -> Iterator[None]:
         """Take SIGINT over from Python for a block inside the running event loop."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self._deliver)
+        loop.add_signal_handler(signal.SIGINT, self.deliver)
         try:
             yield
         finally:
@@ -60,7 +60,13 @@ class Sigint:
         finally:
             self._listener = before
 
-    def _deliver(self) -> None:
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody listens."""
+        return self._listener is not None
+
+    def deliver(self) -> None:
+        """Tell the listener; a terminal in raw mode does it for the key."""
         if self._listener is not None:
             self._listener()
 

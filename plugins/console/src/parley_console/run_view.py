@@ -1,4 +1,4 @@
-"""Shows a run while it goes on."""
+"""Tells a display what the events of a run mean to its reader."""
 
 from collections.abc import Callable
 from typing import Final
@@ -7,24 +7,20 @@ from parley.v1.run_event_pb2 import MessageCompleted, RunEvent, ToolCallFinished
 from parley.v1.tool_pb2 import TOOL_CALL_STATUS_OK
 from parley_client import ParleyError
 
-from parley_console.screen import Screen, Style
+from parley_console.run_display import RunDisplay
+from parley_console.screen import Style
 from parley_console.tool_line import call_text, result_text
 
 
 class RunView:
-    """Writes the answer to one screen, what happens beside it to another, and what is amiss to a third.
+    """Follows one run's events; with `was_queued` its reader knows already that it had to wait."""
 
-    They may be the same terminal; lines never run into each other there.
-    """
-
-    def __init__(self, answer: Screen, progress: Screen, errors: Screen) -> None:
-        self._answer = answer
-        self._progress = progress
-        self._errors = errors
+    def __init__(self, display: RunDisplay, *, was_queued: bool = False) -> None:
+        self._display = display
+        self._was_queued = was_queued
         self._item_id = ""
         self._written: dict[str, int] = {}
         self._calls: dict[str, ToolCallStarted] = {}
-        self._open_call_id = ""
         self._reconnecting = False
         self._stopping = False
         self._show_kind: Final[dict[str, Callable[[RunEvent], None]]] = {
@@ -36,7 +32,7 @@ class RunView:
             "approval_requested": self._approval_requested,
             "attempt_restarted": self._restarted,
             "warning": lambda event: self._note(f"{event.warning.reason}: {event.warning.message}", Style.YELLOW),
-            "run_finished": lambda _: self.settle(),
+            "run_finished": self._finished,
         }
 
     def show(self, event: RunEvent) -> None:
@@ -54,31 +50,28 @@ class RunView:
 
     def interrupted(self) -> None:
         """Say that Ctrl-C was heard."""
-        self._close_call()
-        (self._answer if self._answer.is_terminal else self._progress).disturb()
+        self._display.interrupted()
         if not self._stopping:
             self._stopping = True
             self._note("stopping…")
 
     def could_not_cancel(self, error: ParleyError) -> None:
         """Say that the wish to stop did not reach the server."""
-        self._amiss(f"the run could not be cancelled: {error}")
+        self._display.amiss(_one_line(f"the run could not be cancelled: {error}"))
 
     def settle(self) -> None:
-        """End the line that is open on either screen."""
-        self._close_call()
-        self._answer.end_line()
+        """Leave nothing half shown."""
+        self._display.settle()
 
     def _accepted(self, event: RunEvent) -> None:
-        if event.run_accepted.queue_position:
+        if event.run_accepted.queue_position and not self._was_queued:
             self._note(f"waiting for {event.run_accepted.queue_position} earlier run(s) of this conversation")
 
     def _text(self, item_id: str, text: str) -> None:
-        self._close_call()
         if item_id != self._item_id:
-            self._answer.end_line()
+            self._display.end_text()
             self._item_id = item_id
-        self._answer.write(text)
+        self._display.text(text)
         self._written[item_id] = self._written.get(item_id, 0) + len(text)
 
     def _completed(self, item_id: str, message: MessageCompleted) -> None:
@@ -86,25 +79,22 @@ class RunView:
         missing = message.text[self._written.get(item_id, 0) :]
         if missing:
             self._text(item_id, missing)
+        self._display.end_text()
         if message.refusal:
-            self._amiss(f"the model refused: {message.refusal}")
+            self._display.amiss(_one_line(f"the model refused: {message.refusal}"))
 
     def _call_started(self, call: ToolCallStarted) -> None:
         self._calls[call.call_id] = call
-        self._make_room()
-        self._progress.write(f"⚙ {call_text(call.name, call.arguments_json)}", Style.DIM)
-        self._open_call_id = call.call_id
+        self._display.call_started(call.call_id, call_text(call.name, call.arguments_json))
 
     def _call_finished(self, finished: ToolCallFinished) -> None:
         call = self._calls.get(finished.call_id, ToolCallStarted(name=finished.name, arguments_json="{}"))
-        if self._open_call_id != finished.call_id:
-            self._make_room()
-            self._progress.write(f"⚙ {call_text(call.name, call.arguments_json)}", Style.DIM)
-        worked = finished.status == TOOL_CALL_STATUS_OK
-        self._progress.write(" → " if worked else " ✗ ", Style.DIM)
-        self._progress.write(result_text(finished, call.arguments_json), Style.DIM if worked else Style.RED)
-        self._progress.write("\n")
-        self._open_call_id = ""
+        self._display.call_finished(
+            finished.call_id,
+            call_text(call.name, call.arguments_json),
+            result_text(finished, call.arguments_json),
+            worked=finished.status == TOOL_CALL_STATUS_OK,
+        )
 
     def _approval_requested(self, event: RunEvent) -> None:
         asked = event.approval_requested
@@ -117,24 +107,16 @@ class RunView:
             self._written.pop(item_id, None)
         if self._item_id in discarded:
             self._item_id = ""  # under the same id or another, what comes is a new text
+            self._display.end_text()
         self._note("the run was taken up again" + ("; the answer begins anew" if begun else ""))
 
+    def _finished(self, event: RunEvent) -> None:
+        self._display.settle()
+        self._display.used(event.run_finished.usage)
+
     def _note(self, text: str, style: Style = Style.DIM) -> None:
-        self._make_room()
-        self._progress.line(" ".join(text.split()), style)
+        self._display.note(_one_line(text), style)
 
-    def _amiss(self, text: str) -> None:
-        self._make_room()
-        self._errors.line(" ".join(text.split()), Style.RED)
 
-    def _make_room(self) -> None:
-        """Go to a fresh line before something is written beside the answer; a pipe has no beside."""
-        self._close_call()
-        if self._answer.is_terminal:
-            self._answer.end_line()
-
-    def _close_call(self) -> None:
-        """Leave a call that is still under way on a line of its own."""
-        if self._open_call_id:
-            self._progress.write(" …\n", Style.DIM)
-        self._open_call_id = ""
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -31,7 +31,7 @@ class Screen:
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows `?`
         self._stream = stream
         self.is_terminal = stream.isatty()
-        self._colours = self.is_terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+        self._colours = self.is_terminal and wants_colours(environment)
         self.at_line_start = True
 
     def write(self, text: str, style: Style = Style.PLAIN) -> None:
@@ -39,9 +39,7 @@ class Screen:
         if not text:
             return
         shown = printable(text) if self.is_terminal else text
-        if style is not Style.PLAIN and self._colours:
-            shown = f"\x1b[{style.value}m{shown}\x1b[0m"
-        self._stream.write(shown)
+        self._stream.write(dressed(shown, style) if self._colours else shown)
         self._stream.flush()
         self.at_line_start = text.endswith("\n")
 
@@ -71,6 +69,16 @@ class Nowhere(Screen):
 
     def write(self, text: str, style: Style = Style.PLAIN) -> None:
         """Drop the text."""
+
+
+def wants_colours(environment: Mapping[str, str]) -> bool:
+    """Say whether a terminal's user wants colours: NO_COLOR, or a terminal that has none, says no."""
+    return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+
+
+def dressed(text: str, style: Style) -> str:
+    """Return the text with the codes of its style around it."""
+    return text if style is Style.PLAIN else f"\x1b[{style.value}m{text}\x1b[0m"
 
 
 def printable(text: str) -> str:

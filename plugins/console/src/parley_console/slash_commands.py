@@ -1,30 +1,66 @@
 """What a line that begins with a slash means."""
 
 import re
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 
 class SlashCommand(Enum):
-    """The commands, each with what /help says of it."""
+    """The commands by the words that are typed."""
 
     HELP = "/help"
     NEW = "/new"
+    CONVERSATIONS = "/conversations"
+    RESUME = "/resume"
+    AGENT = "/agent"
+    TOOLS = "/tools"
     QUIT = "/quit"
     UNKNOWN = "unknown"
 
 
-HELP: Final = """\
-/help   this help
-/new    begin a new conversation
-/quit   leave; Ctrl-D does the same
-Ctrl-C  clears the line; stops an answer; the second one leaves the run to itself"""
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A command and what was typed after it; `word` is the command as it was typed."""
+
+    command: SlashCommand
+    argument: str = ""
+    word: str = ""
 
 
-def slash_command(line: str) -> SlashCommand | None:
-    """Read a line; None when it is a message. `/etc/hosts` and `/2` are messages."""
-    word = line.strip()
-    if not re.fullmatch(r"/[a-z]+", word):
+SUMMARIES: Final = {
+    SlashCommand.HELP: "this help",
+    SlashCommand.NEW: "begin a new conversation",
+    SlashCommand.CONVERSATIONS: "list the latest conversations",
+    SlashCommand.RESUME: "go on with one of them, by its number or id",
+    SlashCommand.AGENT: "list the agents; with an id, talk to that one",
+    SlashCommand.TOOLS: "list the tools of the agent",
+    SlashCommand.QUIT: "leave; Ctrl-D does the same",
+}
+
+_WITH_ARGUMENT: Final = {SlashCommand.RESUME, SlashCommand.AGENT}
+
+_KEYS: Final = """\
+Enter           sends; while an answer comes, what you send waits for its turn
+Alt-Enter       begins a new line; Esc, then Enter, does the same
+Ctrl-C, Esc     stop an answer; a second Ctrl-C leaves the run to itself
+Ctrl-C          clears what is typed; on an empty line, twice leaves
+Ctrl-R          searches what was typed before"""
+
+
+def help_text() -> str:
+    """Return what /help shows."""
+    commands = [f"{command.value:<15} {summary}" for command, summary in SUMMARIES.items()]
+    return "\n".join([*commands, _KEYS])
+
+
+def slash_command(text: str) -> Invocation | None:
+    """Read what was sent; None when it is a message. `/etc/hosts` and `/help me` are messages."""
+    words = text.split()
+    if not words or len(words) > 2 or not re.fullmatch(r"/[a-z]+", words[0]) or "\n" in text.strip():
         return None
-    known = {command.value: command for command in SlashCommand}
-    return known.get(word, SlashCommand.UNKNOWN)
+    known = {command.value: command for command in SUMMARIES}
+    command = known.get(words[0], SlashCommand.UNKNOWN)
+    if len(words) == 2 and command not in _WITH_ARGUMENT:
+        return None
+    return Invocation(command, "".join(words[1:]), words[0])
