@@ -3,10 +3,11 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup run test check lint types imports sizes generate generated protos format lock clean
+.PHONY: help setup run test check lint types imports sizes generate generated protos distributions soak bounds bench \
+    format lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv with everything in it (uv where it is found, else venv and pip)
 	@scripts/setup.sh
@@ -17,7 +18,7 @@ run: setup ## start the server and the console; with piped input answer it and e
 test: setup ## run the tests
 	@$(BIN)/python -m pytest
 
-check: lint types imports sizes generated protos test ## everything CI runs
+check: lint types imports sizes generated protos distributions test ## everything CI runs
 
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check --quiet .
@@ -40,6 +41,19 @@ generated: setup ## prove that protos/gen is what would be generated
 
 protos: ## buf: lint, format, compatibility (skipped without node)
 	@scripts/check_protos.sh
+
+distributions: setup ## build the wheels and use them in empty environments
+	@$(BIN)/python -m pytest -q -m distributions
+
+soak: setup ## the tests that take minutes to show what is rare
+	@$(BIN)/python -m pytest -m soak
+
+bounds: setup ## a part of the tests on the oldest and the newest dependencies (needs uv)
+	@$(BIN)/python scripts/check_bounds.py lowest
+	@$(BIN)/python scripts/check_bounds.py newest
+
+bench: setup ## Parley's stream beside others, in one run (Linux, two cores, three minutes)
+	@$(BIN)/python benchmarks/stream.py
 
 format: setup ## format the code
 	@$(BIN)/ruff check --quiet --fix . || true

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -185,9 +186,13 @@ async def serving(
 
 
 class CuttingProxy:
-    """TCP between client and server, to lose connections the way networks do."""
+    """TCP between client and server, to lose connections the way networks do.
 
-    def __init__(self, upstream: str) -> None:
+    `bytes_until_cut`, when given, says for each connection how much it brings the client before it is reset.
+    """
+
+    def __init__(self, upstream: str, bytes_until_cut: Callable[[], int] | None = None) -> None:
+        self._bytes_until_cut = bytes_until_cut or (lambda: sys.maxsize)
         self._host, _, port = upstream.rpartition(":")
         self._port = int(port)
         self._writers: set[asyncio.StreamWriter] = set()
@@ -216,7 +221,10 @@ class CuttingProxy:
         pair = {writer, upstream_writer}
         self._writers |= pair
         try:
-            await _first_done([_pump(reader, upstream_writer), _pump(upstream_reader, writer)])
+            until_cut = self._bytes_until_cut()
+            await _first_done([_pump(reader, upstream_writer), _pump(upstream_reader, writer, until_cut)])
+            if until_cut < sys.maxsize:
+                _reset(writer)
         finally:
             self._writers -= pair
             for each in pair:
@@ -230,9 +238,11 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_bytes: int = sys.maxsize) -> None:
+    """Pass bytes on until there are no more, or so many have passed."""
     try:
-        while block := await reader.read(65536):
+        while max_bytes > 0 and (block := await reader.read(min(65536, max_bytes))):
+            max_bytes -= len(block)
             writer.write(block)
             await writer.drain()
     except ConnectionError:

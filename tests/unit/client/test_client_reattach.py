@@ -103,6 +103,13 @@ async def test_a_silent_stream_is_taken_for_dead() -> None:
     assert [error.message for error in heard] == ["the server has gone silent"]
 
 
+async def test_silence_that_lasts_longer_than_the_budget_is_no_failed_attempt() -> None:
+    run = ScriptedRun(answered("a", "b"), cuts=[Cut(3, hang)])
+    limits = ReconnectLimits(first_delay_s=0.001, longest_silence_s=0.2, reconnect_for_s=0.1)
+    async with client_of(run, limits) as client, client.run("go") as stream:
+        assert await seqs(stream) == [1, 2, 3, 4, 5, 6]
+
+
 async def test_a_server_that_restarts_is_found_again() -> None:
     log = answered("a", "b", "c")
     async with serving(before := ScriptedRun(log, cuts=[Cut(3, hang)])) as address:

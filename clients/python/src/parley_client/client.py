@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,6 +16,7 @@ from parley.v1.run_pb2 import Run, RunState
 from parley_client.call_metadata import Caller
 from parley_client.channel import open_channel, require_private
 from parley_client.conversations import Conversations
+from parley_client.loop_claim import LoopClaim
 from parley_client.reconnect import DEFAULT_LIMITS, ReconnectLimits
 from parley_client.run_request import Input, run_spec
 from parley_client.run_stream import OnReconnect, RunStream
@@ -34,7 +35,9 @@ class ParleyClient:
     TLS on anything but loopback and unix sockets, unless `allow_plaintext_key` says that the network is safe.
     `timeout_s` bounds every unary call.
 
-    gRPC's asyncio side belongs to one event loop per process: use all clients of a process on the same loop.
+    gRPC's asyncio side belongs to one event loop of a process: use all its clients on the same one. Opening a client
+    beside those of another loop, and using one on another loop than its own, is a RuntimeError. Programs without an
+    event loop have `parley_client.sync`.
 
     Raises ValueError for a key that may not be sent.
     """
@@ -72,14 +75,16 @@ class ParleyClient:
         self._open: _OpenClient | None = None
 
     async def __aenter__(self) -> Self:
-        self._open = _OpenClient(Transport(open_channel(self.target, self._tls), self._caller, self._timeout_s))
+        claim = LoopClaim()
+        channel = open_channel(self.target, self._tls)
+        self._open = _OpenClient(Transport(claim, channel, self._caller, self._timeout_s))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._open is not None:
-            await self._open.transport.channel.close()
+            await self._open.transport.close()
 
     def run(
         self,
@@ -135,7 +140,7 @@ class ParleyClient:
         agent: str = "",
         states: Iterable[RunState.ValueType] = (),
         labels: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[Run]:
+    ) -> AsyncGenerator[Run]:
         """List the user's runs, the newest first, without their output; pages are fetched as they are needed."""
         return self._calls.runs.list(conversation_id=conversation_id, agent=agent, states=states, labels=labels or {})
 

@@ -1,7 +1,7 @@
 """The user's conversations and what was said in them."""
 
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from parley.v1 import conversation_service_pb2 as messages
 from parley.v1.conversation_pb2 import Conversation, Message
@@ -31,14 +31,14 @@ class Conversations:
         request = messages.GetConversationRequest(conversation_id=conversation_id)
         return (await self._transport.unary(self._stub.GetConversation, request)).conversation
 
-    async def list(self, *, page_size: int = 0) -> AsyncIterator[Conversation]:
+    async def list(self, *, page_size: int = 0) -> AsyncGenerator[Conversation]:
         """List the user's conversations, the last changed first, fetched `page_size` at a time (0: the server's)."""
         request = messages.ListConversationsRequest(page_size=page_size)
         async for page in self._transport.pages(self._stub.ListConversations, request):
             for conversation in page.conversations:
                 yield conversation
 
-    async def messages(self, conversation_id: str, *, page_size: int = 0) -> AsyncIterator[Message]:
+    async def messages(self, conversation_id: str, *, page_size: int = 0) -> AsyncGenerator[Message]:
         """List a conversation's messages, the oldest first, fetched `page_size` at a time (0: the server's)."""
         request = messages.ListMessagesRequest(conversation_id=conversation_id, page_size=page_size)
         async for page in self._transport.pages(self._stub.ListMessages, request):

@@ -25,9 +25,10 @@ _jitter = random.SystemRandom()
 
 @dataclass(frozen=True, slots=True)
 class ReconnectLimits:
-    """How long a stream is tried again, in seconds, counted from its last sign of life.
+    """How long a stream is tried again, in seconds, counted from the first failure after its last sign of life.
 
-    `connect_for_s` holds until the first one, so that a wrong address is told soon; `reconnect_for_s` after it. The
+    `connect_for_s` holds until the first such sign, so that a wrong address is told soon, and counts from the start;
+    `reconnect_for_s` holds after it. The
     waits between attempts are random, up to `first_delay_s` at first and twice as much each time, to `longest_delay_s`.
     A stream without a message for `longest_silence_s` is taken for dead; the server sends a heartbeat every 15 s.
     """
@@ -58,13 +59,14 @@ class Reconnects:
         self._limits = limits
         self._clock = clock
         self._budget_s = limits.connect_for_s
-        self._alive_at = clock()
+        self._failing_since: float | None = clock()
         self._attempts = 0
 
     def progress(self) -> None:
         """Note a sign of life: the next failure starts the back-off afresh."""
         self._budget_s = self._limits.reconnect_for_s
-        self._alive_at = self._clock()
+        # Silence that was waited out is no time that was spent on attempts.
+        self._failing_since = None
         self._attempts = 0
 
     def next_delay_s(self, error: ParleyError) -> float:
@@ -73,7 +75,9 @@ class Reconnects:
             self._budget_s = self._limits.reconnect_for_s
         ceiling_s = min(self._limits.longest_delay_s, self._limits.first_delay_s * 2**self._attempts)
         delay_s = (error.retry_after_s or 0.0) + _jitter.uniform(0, ceiling_s)
-        if self._clock() + delay_s > self._alive_at + self._budget_s:
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        if self._clock() + delay_s > self._failing_since + self._budget_s:
             raise error
         self._attempts += 1
         return delay_s

@@ -1,6 +1,6 @@
 """AgentService's calls, one method each."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Final, TypeAlias
 
 from grpc import aio
@@ -56,7 +56,7 @@ class RunCalls:
 
     async def list(
         self, *, conversation_id: str, agent: str, states: Iterable[RunState.ValueType], labels: Mapping[str, str]
-    ) -> AsyncIterator[Run]:
+    ) -> AsyncGenerator[Run]:
         """List the user's runs, the newest first, page by page."""
         request = messages.ListRunsRequest(
             conversation_id=conversation_id, agent_id=agent, states=states, labels=labels
@@ -65,7 +65,7 @@ class RunCalls:
             for run in page.runs:
                 yield run
 
-    async def agents(self) -> AsyncIterator[Agent]:
+    async def agents(self) -> AsyncGenerator[Agent]:
         """List the server's agents, ordered by id, page by page."""
         request = messages.ListAgentsRequest()
         async for page in self._transport.pages(self._stub.ListAgents, request):

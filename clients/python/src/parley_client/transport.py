@@ -1,7 +1,7 @@
 """Making calls: metadata, deadlines, and gRPC's failures as this library's errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeVar
 
@@ -10,6 +10,7 @@ from grpc import aio
 
 from parley_client.call_metadata import Caller
 from parley_client.errors import CallCancelledError, ClientClosedError
+from parley_client.loop_claim import LoopClaim
 from parley_client.rich_status import error_of_call
 
 
@@ -35,21 +36,33 @@ _STREAM_TIMEOUT_S: Final = 3600.0
 
 
 class Transport:
-    """One open channel, the caller it speaks for, and the deadline of its unary calls in seconds."""
+    """One open channel, the caller it speaks for, and the deadline of its unary calls in seconds.
 
-    def __init__(self, channel: aio.Channel, caller: Caller, timeout_s: float) -> None:
+    Calls from another event loop than the one that is claimed raise RuntimeError.
+    """
+
+    def __init__(self, claim: LoopClaim, channel: aio.Channel, caller: Caller, timeout_s: float) -> None:
+        self._claim = claim
         self.channel = channel
         self._caller = caller
         self._timeout_s = timeout_s
 
+    async def close(self) -> None:
+        """Close the channel, which ends its calls, and let the event loop go."""
+        try:
+            await self.channel.close()
+        finally:
+            self._claim.release()
+
     async def unary(self, method: aio.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
         """Make a unary call. Raises ParleyError."""
+        self._claim.check()
         with parley_errors():
             return await method(request, metadata=self._caller.metadata(), timeout=self._timeout_s)
 
     async def pages(
         self, method: aio.UnaryUnaryMultiCallable[ListRequest, ListResponse], request: ListRequest
-    ) -> AsyncIterator[ListResponse]:
+    ) -> AsyncGenerator[ListResponse]:
         """Fetch a list page by page, to its end. Raises ParleyError."""
         while True:
             page = await self.unary(method, request)
@@ -62,6 +75,7 @@ class Transport:
         self, method: aio.UnaryStreamMultiCallable[Request, Response], request: Request
     ) -> aio.UnaryStreamCall[Request, Response]:
         """Open a streaming call; whoever reads it does so inside `parley_errors` and cancels it in the end."""
+        self._claim.check()
         with parley_errors():
             return method(request, metadata=self._caller.metadata(), timeout=_STREAM_TIMEOUT_S)
 

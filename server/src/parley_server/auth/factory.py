@@ -20,13 +20,19 @@ _log = structlog.get_logger(__name__)
 
 
 class AuthSettings(BaseModel):
-    """`[auth]`: the key of the keyed hashes, or a file that holds it, and whether this machine needs no credential."""
+    """`[auth]`: who is let in, and what keeps the stored hashes of keys useless to a thief."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hash_key: SecretStr | None = None
+    """The key of the keyed hashes, 32 characters or more. Without one it is made in the data directory."""
+
     hash_key_file: Path | None = None
+    """A file that holds `hash_key`; used where that is not set."""
+
     local: bool = True
+    """Whether a process on this machine needs no credential and acts as the server's own user. Holds for loopback and
+    unix sockets alone."""
 
     def provider_types(self, *, listens_locally: bool) -> tuple[ProviderType, ...]:
         """Say which providers a listener has, in the order they are asked.
