@@ -75,6 +75,7 @@ class Execution:
         self._task: asyncio.Task[None] | None = None
         # Held while the end is being decided: by a cancel until it is durable, by the work once it is done.
         self._deciding = asyncio.Lock()
+        self._over = asyncio.Event()
         self._working = False
         self._concluding = False
         self._cancelled = False
@@ -85,17 +86,18 @@ class Execution:
         self._task = task
 
     async def cancel(self) -> None:
-        """Make the wish durable, then stop the work; the run ends CANCELLED. Too late is no error.
+        """Make the wish durable, then stop the work; the run ends CANCELLED. Too late is no error: it waits for the end.
 
         Raises:
             StorageUnavailableError: the wish is not stored, and the run goes on.
         """
         async with self._deciding:
-            if self._concluding:
+            if not self._concluding:
+                await self._appender.mark_cancelling()
+                self._cancelled = True
+                self._interrupt()
                 return
-            await self._appender.mark_cancelling()
-            self._cancelled = True
-            self._interrupt()
+        await self._over.wait()
 
     def park(self) -> None:
         """Stop the work; a run that was not cancelled stays unfinished in the store, for whoever owns it next."""
@@ -117,7 +119,10 @@ class Execution:
         end = await self._work(RecordingSink(self._appender, transcript))
         async with self._deciding:
             self._concluding = True
-        return await conclude(self._appender, transcript, CANCELLED if self._cancelled else end)
+        try:
+            return await conclude(self._appender, transcript, CANCELLED if self._cancelled else end)
+        finally:
+            self._over.set()
 
     async def _work(self, sink: RecordingSink) -> RunEnd:
         deadline = asyncio.timeout((self._job.run.deadline_time - datetime.now(UTC)).total_seconds())
