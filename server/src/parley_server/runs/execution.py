@@ -86,7 +86,7 @@ class Execution:
         self._task = task
 
     async def cancel(self) -> None:
-        """Make the wish durable, then stop the work; the run ends CANCELLED. Too late is no error and waits for the end.
+        """Make the wish durable, then stop the work; the run ends CANCELLED. Too late, it waits for the end.
 
         Raises:
             StorageUnavailableError: the wish is not stored, and the run goes on.
