@@ -69,6 +69,9 @@ class Reason(StrEnum):
     OUTPUT_TOKEN_LIMIT_REACHED = auto()
     AGENT_FAILED = auto()
     ETAG_MISMATCH = auto()
+    AUTH_RATE_LIMITED = auto()
+    PRINCIPAL_NOT_ALLOWED = auto()
+    SERVER_OVERLOADED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,16 @@ class AuthUnavailableError(ParleyError):
     reason = Reason.AUTH_UNAVAILABLE
 
 
+class AuthRateLimitedError(ParleyError):
+    """Too many bad credentials came from the caller's address; nothing from there is looked at for a while."""
+
+    kind = ErrorKind.RESOURCE_EXHAUSTED
+    reason = Reason.AUTH_RATE_LIMITED
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("too many bad credentials from this address", retry_after_s=retry_after_s)
+
+
 class UserMismatchError(ParleyError):
     """The context claims a user whom the credential may not speak for."""
 
@@ -214,6 +227,16 @@ class ScopeMissingError(ParleyError):
 
     kind = ErrorKind.PERMISSION_DENIED
     reason = Reason.SCOPE_MISSING
+
+
+class PrincipalNotAllowedError(ParleyError):
+    """The method is for the other kind of caller."""
+
+    kind = ErrorKind.PERMISSION_DENIED
+    reason = Reason.PRINCIPAL_NOT_ALLOWED
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"only a {allowed} may call this method", metadata={"principal_kind": allowed})
 
 
 class NotFoundError(ParleyError):
@@ -306,6 +329,16 @@ class ServerDrainingError(ParleyError):
 
     def __init__(self) -> None:
         super().__init__("the server is stopping; try again", retry_after_s=1.0)
+
+
+class ServerOverloadedError(ParleyError):
+    """The server is behind with its work; nothing was done, try again."""
+
+    kind = ErrorKind.UNAVAILABLE
+    reason = Reason.SERVER_OVERLOADED
+
+    def __init__(self) -> None:
+        super().__init__("the server is behind with its work; try again", retry_after_s=1.0)
 
 
 class StorageUnavailableError(ParleyError):

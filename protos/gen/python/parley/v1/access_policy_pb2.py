@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dparley/v1/access_policy.proto\x12\tparley.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/descriptor.proto\"\x85\x01\n\x0c\x41\x63\x63\x65ssPolicy\x12@\n\x05scope\x18\x01 \x01(\tB/\xbaH,r*2(^[a-z][a-z_]{0,31}(:[a-z][a-z_]{0,31})?$H\x00\x12$\n\x11\x61ny_authenticated\x18\x02 \x01(\x08\x42\x07\xbaH\x04j\x02\x08\x01H\x00\x42\r\n\x04rule\x12\x05\xbaH\x02\x08\x01:P\n\raccess_policy\x12\x1e.google.protobuf.MethodOptions\x18\xc5\x8a\x03 \x01(\x0b\x32\x17.parley.v1.AccessPolicyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dparley/v1/access_policy.proto\x12\tparley.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/descriptor.proto\"\xd0\x01\n\x0c\x41\x63\x63\x65ssPolicy\x12@\n\x05scope\x18\x01 \x01(\tB/\xbaH,r*2(^[a-z][a-z_]{0,31}(:[a-z][a-z_]{0,31})?$H\x00\x12$\n\x11\x61ny_authenticated\x18\x02 \x01(\x08\x42\x07\xbaH\x04j\x02\x08\x01H\x00\x12:\n\x0eprincipal_kind\x18\x03 \x01(\x0e\x32\x18.parley.v1.PrincipalKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\r\n\x05\x61udit\x18\x04 \x01(\x08\x42\r\n\x04rule\x12\x05\xbaH\x02\x08\x01*d\n\rPrincipalKind\x12\x1e\n\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PRINCIPAL_KIND_USER\x10\x01\x12\x1a\n\x16PRINCIPAL_KIND_SERVICE\x10\x02:P\n\raccess_policy\x12\x1e.google.protobuf.MethodOptions\x18\xc5\x8a\x03 \x01(\x0b\x32\x17.parley.v1.AccessPolicyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCESSPOLICY'].fields_by_name['scope']._serialized_options = b'\272H,r*2(^[a-z][a-z_]{0,31}(:[a-z][a-z_]{0,31})?$'
   _globals['_ACCESSPOLICY'].fields_by_name['any_authenticated']._loaded_options = None
   _globals['_ACCESSPOLICY'].fields_by_name['any_authenticated']._serialized_options = b'\272H\004j\002\010\001'
+  _globals['_ACCESSPOLICY'].fields_by_name['principal_kind']._loaded_options = None
+  _globals['_ACCESSPOLICY'].fields_by_name['principal_kind']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_PRINCIPALKIND']._serialized_start=318
+  _globals['_PRINCIPALKIND']._serialized_end=418
   _globals['_ACCESSPOLICY']._serialized_start=108
-  _globals['_ACCESSPOLICY']._serialized_end=241
+  _globals['_ACCESSPOLICY']._serialized_end=316
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
 import sys
@@ -18,6 +19,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PrincipalKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PrincipalKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PrincipalKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRINCIPAL_KIND_UNSPECIFIED: _PrincipalKind.ValueType  # 0
+    """PRINCIPAL_KIND_UNSPECIFIED means either kind."""
+    PRINCIPAL_KIND_USER: _PrincipalKind.ValueType  # 1
+    """PRINCIPAL_KIND_USER is a user who speaks for himself."""
+    PRINCIPAL_KIND_SERVICE: _PrincipalKind.ValueType  # 2
+    """PRINCIPAL_KIND_SERVICE is a service, which may speak for the users its credential names."""
+
+class PrincipalKind(_PrincipalKind, metaclass=_PrincipalKindEnumTypeWrapper):
+    """PrincipalKind is what a caller is."""
+
+PRINCIPAL_KIND_UNSPECIFIED: PrincipalKind.ValueType  # 0
+"""PRINCIPAL_KIND_UNSPECIFIED means either kind."""
+PRINCIPAL_KIND_USER: PrincipalKind.ValueType  # 1
+"""PRINCIPAL_KIND_USER is a user who speaks for himself."""
+PRINCIPAL_KIND_SERVICE: PrincipalKind.ValueType  # 2
+"""PRINCIPAL_KIND_SERVICE is a service, which may speak for the users its credential names."""
+Global___PrincipalKind: _TypeAlias = PrincipalKind  # noqa: Y015
+
 @_typing.final
 class AccessPolicy(_message.Message):
     """AccessPolicy says who may call an rpc. Every rpc of this package carries one; the server refuses an rpc without one."""
@@ -26,6 +51,8 @@ class AccessPolicy(_message.Message):
 
     SCOPE_FIELD_NUMBER: _builtins.int
     ANY_AUTHENTICATED_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_KIND_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """scope is the scope the caller's credential must hold, for example `runs:read`: a resource of at most 32
     characters, then a colon and an action of at most 32 unless the scope is `admin`. Without it the call ends with
@@ -33,15 +60,23 @@ class AccessPolicy(_message.Message):
     """
     any_authenticated: _builtins.bool
     """any_authenticated, always true, lets in every caller whose credential was accepted, whatever its scopes."""
+    principal_kind: Global___PrincipalKind.ValueType
+    """principal_kind is the only kind of caller that is let in. Another kind gets PERMISSION_DENIED
+    `PRINCIPAL_NOT_ALLOWED`. Unspecified: either kind.
+    """
+    audit: _builtins.bool
+    """audit says that every call is recorded, allowed or not: who called, for whom, when, and how it ended."""
     def __init__(
         self,
         *,
         scope: _builtins.str = ...,
         any_authenticated: _builtins.bool = ...,
+        principal_kind: Global___PrincipalKind.ValueType = ...,
+        audit: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["any_authenticated", b"any_authenticated", "rule", b"rule", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_authenticated", b"any_authenticated", "rule", b"rule", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_authenticated", b"any_authenticated", "audit", b"audit", "principal_kind", b"principal_kind", "rule", b"rule", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_rule: _TypeAlias = _typing.Literal["scope", "any_authenticated"]  # noqa: Y015
     _WhichOneofArgType_rule: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015

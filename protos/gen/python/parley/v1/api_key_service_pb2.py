@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from parley.v1 import access_policy_pb2 as parley_dot_v1_dot_access__policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fparley/v1/api_key_service.proto\x12\tparley.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/v1/access_policy.proto\"\xf2\x02\n\x06\x41piKey\x12\x17\n\x06key_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1b\n\x07user_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x00\x12\x1e\n\nservice_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x00\x12\x1e\n\x06scopes\x18\x04 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10 \"\x04r\x02\x18\x41\x12\x1f\n\x06\x61\x63t_as\x18\x05 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10 \"\x05r\x03\x18\x81\x01\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0b\n\tprincipal\"\x99\x04\n\x13\x43reateApiKeyRequest\x12?\n\x07user_id\x18\x01 \x01(\tB,\xbaH)r\'2%^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}$H\x00\x12\x42\n\nservice_id\x18\x02 \x01(\tB,\xbaH)r\'2%^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}$H\x00\x12\x46\n\x06scopes\x18\x03 \x03(\tB6\xbaH3\x92\x01\x30\x10 \",r*2(^[a-z][a-z_]{0,31}(:[a-z][a-z_]{0,31})?$\x12G\n\x06\x61\x63t_as\x18\x04 \x03(\tB7\xbaH4\x92\x01\x31\x10 \"-r+2)^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}[*]?$\x12=\n\x08lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01*\x00\x12(\n\nrequest_id\x18\x06 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[ -~]{0,64}$:o\xbaHl\x1aj\n\x1d\x63reate_api_key_request.act_as\x12\x1b\x61\x63t_as is for services only\x1a,!has(this.user_id) || size(this.act_as) == 0B\x12\n\tprincipal\x12\x05\xbaH\x02\x08\x01\"T\n\x14\x43reateApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.parley.v1.ApiKey\x12\x18\n\x06secret\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"N\n\x12ListApiKeysRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08\"h\n\x13ListApiKeysResponse\x12.\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x11.parley.v1.ApiKeyB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12!\n\x0fnext_page_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08\"\xe8\x01\n\x13RotateApiKeyRequest\x12,\n\x06key_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{1,64}$\x12:\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xf5$2\x00\x12=\n\x08lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01*\x00\x12(\n\nrequest_id\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[ -~]{0,64}$\"T\n\x14RotateApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.parley.v1.ApiKey\x12\x18\n\x06secret\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"C\n\x13RevokeApiKeyRequest\x12,\n\x06key_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{1,64}$\":\n\x14RevokeApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.parley.v1.ApiKey2\x84\x03\n\rApiKeyService\x12\\\n\x0c\x43reateApiKey\x12\x1e.parley.v1.CreateApiKeyRequest\x1a\x1f.parley.v1.CreateApiKeyResponse\"\x0b\xaa\xd4\x18\x07\n\x05\x61\x64min\x12Y\n\x0bListApiKeys\x12\x1d.parley.v1.ListApiKeysRequest\x1a\x1e.parley.v1.ListApiKeysResponse\"\x0b\xaa\xd4\x18\x07\n\x05\x61\x64min\x12\\\n\x0cRotateApiKey\x12\x1e.parley.v1.RotateApiKeyRequest\x1a\x1f.parley.v1.RotateApiKeyResponse\"\x0b\xaa\xd4\x18\x07\n\x05\x61\x64min\x12\\\n\x0cRevokeApiKey\x12\x1e.parley.v1.RevokeApiKeyRequest\x1a\x1f.parley.v1.RevokeApiKeyResponse\"\x0b\xaa\xd4\x18\x07\n\x05\x61\x64minb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fparley/v1/api_key_service.proto\x12\tparley.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/v1/access_policy.proto\"\xb3\x03\n\x06\x41piKey\x12\x17\n\x06key_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1b\n\x07user_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x00\x12\x1e\n\nservice_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x00\x12\x1e\n\x06scopes\x18\x04 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10 \"\x04r\x02\x18\x41\x12\x1f\n\x06\x61\x63t_as\x18\x05 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10 \"\x05r\x03\x18\x81\x01\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12?\n\x1bprevious_secret_expire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0b\n\tprincipal\"\x99\x04\n\x13\x43reateApiKeyRequest\x12?\n\x07user_id\x18\x01 \x01(\tB,\xbaH)r\'2%^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}$H\x00\x12\x42\n\nservice_id\x18\x02 \x01(\tB,\xbaH)r\'2%^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}$H\x00\x12\x46\n\x06scopes\x18\x03 \x03(\tB6\xbaH3\x92\x01\x30\x10 \",r*2(^[a-z][a-z_]{0,31}(:[a-z][a-z_]{0,31})?$\x12G\n\x06\x61\x63t_as\x18\x04 \x03(\tB7\xbaH4\x92\x01\x31\x10 \"-r+2)^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}[*]?$\x12=\n\x08lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01*\x00\x12(\n\nrequest_id\x18\x06 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[ -~]{0,64}$:o\xbaHl\x1aj\n\x1d\x63reate_api_key_request.act_as\x12\x1b\x61\x63t_as is for services only\x1a,!has(this.user_id) || size(this.act_as) == 0B\x12\n\tprincipal\x12\x05\xbaH\x02\x08\x01\"T\n\x14\x43reateApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.parley.v1.ApiKey\x12\x18\n\x06secret\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"N\n\x12ListApiKeysRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08\"h\n\x13ListApiKeysResponse\x12.\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x11.parley.v1.ApiKeyB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12!\n\x0fnext_page_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08\"\xe8\x01\n\x13RotateApiKeyRequest\x12,\n\x06key_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{1,64}$\x12:\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xf5$2\x00\x12=\n\x08lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01*\x00\x12(\n\nrequest_id\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[ -~]{0,64}$\"T\n\x14RotateApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.parley.v1.ApiKey\x12\x18\n\x06secret\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"C\n\x13RevokeApiKeyRequest\x12,\n\x06key_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{1,64}$\":\n\x14RevokeApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.parley.v1.ApiKey2\x8a\x03\n\rApiKeyService\x12^\n\x0c\x43reateApiKey\x12\x1e.parley.v1.CreateApiKeyRequest\x1a\x1f.parley.v1.CreateApiKeyResponse\"\r\xaa\xd4\x18\t\n\x05\x61\x64min \x01\x12Y\n\x0bListApiKeys\x12\x1d.parley.v1.ListApiKeysRequest\x1a\x1e.parley.v1.ListApiKeysResponse\"\x0b\xaa\xd4\x18\x07\n\x05\x61\x64min\x12^\n\x0cRotateApiKey\x12\x1e.parley.v1.RotateApiKeyRequest\x1a\x1f.parley.v1.RotateApiKeyResponse\"\r\xaa\xd4\x18\t\n\x05\x61\x64min \x01\x12^\n\x0cRevokeApiKey\x12\x1e.parley.v1.RevokeApiKeyRequest\x1a\x1f.parley.v1.RevokeApiKeyResponse\"\r\xaa\xd4\x18\t\n\x05\x61\x64min \x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -84,31 +84,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{1,64}$'
   _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
-  _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\252\324\030\007\n\005admin'
+  _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\252\324\030\t\n\005admin \001'
   _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\252\324\030\007\n\005admin'
   _globals['_APIKEYSERVICE'].methods_by_name['RotateApiKey']._loaded_options = None
-  _globals['_APIKEYSERVICE'].methods_by_name['RotateApiKey']._serialized_options = b'\252\324\030\007\n\005admin'
+  _globals['_APIKEYSERVICE'].methods_by_name['RotateApiKey']._serialized_options = b'\252\324\030\t\n\005admin \001'
   _globals['_APIKEYSERVICE'].methods_by_name['RevokeApiKey']._loaded_options = None
-  _globals['_APIKEYSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\252\324\030\007\n\005admin'
+  _globals['_APIKEYSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\252\324\030\t\n\005admin \001'
   _globals['_APIKEY']._serialized_start=172
-  _globals['_APIKEY']._serialized_end=542
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=545
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1082
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1084
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1168
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1170
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1248
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1250
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1354
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=1357
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=1589
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=1591
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=1675
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1677
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1744
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=1746
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1804
-  _globals['_APIKEYSERVICE']._serialized_start=1807
-  _globals['_APIKEYSERVICE']._serialized_end=2195
+  _globals['_APIKEY']._serialized_end=607
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=610
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1147
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1149
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1233
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1235
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1313
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1315
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1419
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=1422
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=1654
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=1656
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=1740
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1742
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1809
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=1811
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1869
+  _globals['_APIKEYSERVICE']._serialized_start=1872
+  _globals['_APIKEYSERVICE']._serialized_end=2266
 # @@protoc_insertion_point(module_scope)

@@ -35,6 +35,7 @@ class ApiKey(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SECRET_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """key_id is the key's id, sortable by creation and no secret. At most 64 characters."""
     user_id: _builtins.str
@@ -67,6 +68,12 @@ class ApiKey(_message.Message):
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
         """revoke_time is when the key was revoked. Absent: it was not."""
 
+    @_builtins.property
+    def previous_secret_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """previous_secret_expire_time is when the secret before the present one stops working. Absent: it is not or no longer
+        known.
+        """
+
     def __init__(
         self,
         *,
@@ -79,10 +86,11 @@ class ApiKey(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         last_use_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        previous_secret_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "principal", b"principal", "revoke_time", b"revoke_time", "service_id", b"service_id", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "previous_secret_expire_time", b"previous_secret_expire_time", "principal", b"principal", "revoke_time", b"revoke_time", "service_id", b"service_id", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_as", b"act_as", "create_time", b"create_time", "expire_time", b"expire_time", "key_id", b"key_id", "last_use_time", b"last_use_time", "principal", b"principal", "revoke_time", b"revoke_time", "scopes", b"scopes", "service_id", b"service_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_as", b"act_as", "create_time", b"create_time", "expire_time", b"expire_time", "key_id", b"key_id", "last_use_time", b"last_use_time", "previous_secret_expire_time", b"previous_secret_expire_time", "principal", b"principal", "revoke_time", b"revoke_time", "scopes", b"scopes", "service_id", b"service_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_principal: _TypeAlias = _typing.Literal["user_id", "service_id"]  # noqa: Y015
     _WhichOneofArgType_principal: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
@@ -238,7 +246,7 @@ Global___ListApiKeysResponse: _TypeAlias = ListApiKeysResponse  # noqa: Y015
 
 @_typing.final
 class RotateApiKeyRequest(_message.Message):
-    """RotateApiKeyRequest names a key to replace."""
+    """RotateApiKeyRequest names a key to give a new secret to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -250,15 +258,17 @@ class RotateApiKeyRequest(_message.Message):
     """key_id is the key's id: 1 to 64 of A-Z, a-z, 0-9, `_` and `-`. A key that is revoked or expired is NOT_FOUND."""
     request_id: _builtins.str
     """request_id makes the call repeatable, as in CreateApiKeyRequest. At most 64 printable ASCII characters. Empty:
-    every call makes a key.
+    every call makes a secret.
     """
     @_builtins.property
     def overlap(self) -> _duration_pb2.Duration:
-        """overlap is how long the old key still works, unless it expires before. At most 7 days. Absent: it ends at once."""
+        """overlap is how long the old secret still works, unless the key expires before. At most 7 days. Absent: it ends at
+        once.
+        """
 
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """lifetime is how long the new key works. More than 0, at most 3,650 days. Absent: 90 days."""
+        """lifetime is how long the key works from now on. More than 0, at most 3,650 days. Absent: its expire_time stays."""
 
     def __init__(
         self,
@@ -278,7 +288,7 @@ Global___RotateApiKeyRequest: _TypeAlias = RotateApiKeyRequest  # noqa: Y015
 
 @_typing.final
 class RotateApiKeyResponse(_message.Message):
-    """RotateApiKeyResponse is the new key."""
+    """RotateApiKeyResponse is the key's new secret."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -290,7 +300,7 @@ class RotateApiKeyResponse(_message.Message):
     """
     @_builtins.property
     def api_key(self) -> Global___ApiKey:
-        """api_key is the new key. Always set."""
+        """api_key is the key. Always set."""
 
     def __init__(
         self,

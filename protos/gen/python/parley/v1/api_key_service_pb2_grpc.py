@@ -78,8 +78,9 @@ class ApiKeyServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RotateApiKey(self, request, context):
-        """RotateApiKey makes a new key for the same principal, with the same rights, and lets the old one expire. A server
-        that lacks the feature `rotate_api_key` answers UNIMPLEMENTED.
+        """RotateApiKey gives a key a new secret and lets the old one work for a while, so that its holder can change over
+        without a gap; id, principal and rights stay. At most two secrets work at a time: rotating again ends the oldest.
+        A server that lacks the feature `rotate_api_key` answers UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

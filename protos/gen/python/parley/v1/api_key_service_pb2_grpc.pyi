@@ -40,8 +40,9 @@ class ApiKeyServiceStub:
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]
     """ListApiKeys lists all keys, revoked and expired ones included, the newest first. Secrets are not listed."""
     RotateApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.RotateApiKeyRequest, _api_key_service_pb2.RotateApiKeyResponse]
-    """RotateApiKey makes a new key for the same principal, with the same rights, and lets the old one expire. A server
-    that lacks the feature `rotate_api_key` answers UNIMPLEMENTED.
+    """RotateApiKey gives a key a new secret and lets the old one work for a while, so that its holder can change over
+    without a gap; id, principal and rights stay. At most two secrets work at a time: rotating again ends the oldest.
+    A server that lacks the feature `rotate_api_key` answers UNIMPLEMENTED.
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.RevokeApiKeyRequest, _api_key_service_pb2.RevokeApiKeyResponse]
     """RevokeApiKey ends a key at once. Revoking twice changes nothing and is OK. NOT_FOUND when there is no such key."""
@@ -58,8 +59,9 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """ListApiKeys lists all keys, revoked and expired ones included, the newest first. Secrets are not listed."""
     RotateApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.RotateApiKeyRequest, _api_key_service_pb2.RotateApiKeyResponse]  # type: ignore[assignment]
-    """RotateApiKey makes a new key for the same principal, with the same rights, and lets the old one expire. A server
-    that lacks the feature `rotate_api_key` answers UNIMPLEMENTED.
+    """RotateApiKey gives a key a new secret and lets the old one work for a while, so that its holder can change over
+    without a gap; id, principal and rights stay. At most two secrets work at a time: rotating again ends the oldest.
+    A server that lacks the feature `rotate_api_key` answers UNIMPLEMENTED.
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.RevokeApiKeyRequest, _api_key_service_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
     """RevokeApiKey ends a key at once. Revoking twice changes nothing and is OK. NOT_FOUND when there is no such key."""
@@ -91,8 +93,9 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _api_key_service_pb2.RotateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_service_pb2.RotateApiKeyResponse, _abc.Awaitable[_api_key_service_pb2.RotateApiKeyResponse]]:
-        """RotateApiKey makes a new key for the same principal, with the same rights, and lets the old one expire. A server
-        that lacks the feature `rotate_api_key` answers UNIMPLEMENTED.
+        """RotateApiKey gives a key a new secret and lets the old one work for a while, so that its holder can change over
+        without a gap; id, principal and rights stay. At most two secrets work at a time: rotating again ends the oldest.
+        A server that lacks the feature `rotate_api_key` answers UNIMPLEMENTED.
         """
 
     @_abc_1.abstractmethod

@@ -234,6 +234,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "ETAG_MISMATCH", "domain": "parley.v1", "metadata": {"resource_type": "conversation"}}
     """
+    ERROR_REASON_AUTH_RATE_LIMITED: _ErrorReason.ValueType  # 38
+    """ERROR_REASON_AUTH_RATE_LIMITED, with RESOURCE_EXHAUSTED: too many bad credentials came from the caller's address, so
+    no credential from there is looked at until google.rpc.RetryInfo says.
+
+        {"reason": "AUTH_RATE_LIMITED", "domain": "parley.v1", "metadata": {}}
+    """
+    ERROR_REASON_PRINCIPAL_NOT_ALLOWED: _ErrorReason.ValueType  # 39
+    """ERROR_REASON_PRINCIPAL_NOT_ALLOWED, with PERMISSION_DENIED: the rpc is for the other kind of caller, users or
+    services.
+
+        {"reason": "PRINCIPAL_NOT_ALLOWED", "domain": "parley.v1", "metadata": {"principal_kind": "service"}}
+    """
+    ERROR_REASON_SERVER_OVERLOADED: _ErrorReason.ValueType  # 40
+    """ERROR_REASON_SERVER_OVERLOADED, with UNAVAILABLE: the server is behind with its work and takes no more now. Nothing
+    was done; try again when google.rpc.RetryInfo says.
+
+        {"reason": "SERVER_OVERLOADED", "domain": "parley.v1", "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is every reason a client may branch on. An error carries one google.rpc.ErrorInfo whose `reason` is the
@@ -453,5 +471,23 @@ ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 37
 nothing. Read it again, and decide again.
 
     {"reason": "ETAG_MISMATCH", "domain": "parley.v1", "metadata": {"resource_type": "conversation"}}
+"""
+ERROR_REASON_AUTH_RATE_LIMITED: ErrorReason.ValueType  # 38
+"""ERROR_REASON_AUTH_RATE_LIMITED, with RESOURCE_EXHAUSTED: too many bad credentials came from the caller's address, so
+no credential from there is looked at until google.rpc.RetryInfo says.
+
+    {"reason": "AUTH_RATE_LIMITED", "domain": "parley.v1", "metadata": {}}
+"""
+ERROR_REASON_PRINCIPAL_NOT_ALLOWED: ErrorReason.ValueType  # 39
+"""ERROR_REASON_PRINCIPAL_NOT_ALLOWED, with PERMISSION_DENIED: the rpc is for the other kind of caller, users or
+services.
+
+    {"reason": "PRINCIPAL_NOT_ALLOWED", "domain": "parley.v1", "metadata": {"principal_kind": "service"}}
+"""
+ERROR_REASON_SERVER_OVERLOADED: ErrorReason.ValueType  # 40
+"""ERROR_REASON_SERVER_OVERLOADED, with UNAVAILABLE: the server is behind with its work and takes no more now. Nothing
+was done; try again when google.rpc.RetryInfo says.
+
+    {"reason": "SERVER_OVERLOADED", "domain": "parley.v1", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
