@@ -3,8 +3,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup run test check lint types imports sizes generate generated protos distributions soak bounds bench \
-    format lock clean
+.PHONY: help setup run test check lint types imports sizes generate generated protos distributions soak siege fuzz \
+    bounds bench format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ lint: setup ## ruff: rules and format
 	@$(BIN)/ruff format --check --quiet .
 
 types: setup ## mypy, strict
-	@$(BIN)/mypy server/src clients/python/src plugins/console/src scripts tests
+	@$(BIN)/mypy server/src clients/python/src plugins/console/src scripts tests clients/conformance
 
 imports: setup ## who may import whom
 	@$(BIN)/lint-imports --no-cache --config .importlinter
@@ -48,11 +48,18 @@ distributions: setup ## build the wheels and use them in empty environments
 soak: setup ## the tests that take minutes to show what is rare
 	@$(BIN)/python -m pytest -m soak
 
+siege: setup ## attacks at full size; writes their figures into docs/reliability.md (Linux, four minutes)
+	@PARLEY_SIEGE_TABLE=docs/reliability.md $(BIN)/python -m pytest -s -m siege
+
+fuzz: setup ## random messages, metadata and frames for an hour, or PARLEY_FUZZ_SECONDS (PARLEY_FUZZ_SEED)
+	@PARLEY_FUZZ_SECONDS=$${PARLEY_FUZZ_SECONDS:-3600} $(BIN)/python -m pytest -s -m fuzz
+
 bounds: setup ## a part of the tests on the oldest and the newest dependencies (needs uv)
 	@$(BIN)/python scripts/check_bounds.py lowest
 	@$(BIN)/python scripts/check_bounds.py newest
 
-bench: setup ## Parley's stream beside others, in one run (Linux, two cores, three minutes)
+bench: setup ## Parley's calls beside bare ones, and its streams beside others (Linux, two cores, seven minutes)
+	@$(BIN)/python benchmarks/chassis.py
 	@$(BIN)/python benchmarks/stream.py
 
 format: setup ## format the code

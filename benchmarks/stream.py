@@ -16,32 +16,17 @@ import platform
 import statistics
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from streaming.measurements import Seen
-from streaming.processes import LOAD_CORE, cpu_s, first_line, rss_kib, running
+from streaming.loads import Load, Row, held_kib, measure
 from streaming.script import Script
-from streaming.systems import SYSTEMS, System, ensure_peers, peer_versions
+from streaming.systems import SYSTEMS, System, ensure_peers, peer_versions, start_upstream, url
 
 DIRECT = "upstream itself"
 BARE = "bare grpc.aio"
-LOAD_PROGRAM = (sys.executable, "-m", "streaming.load")
-HOLD_MS = 600_000
 DEFAULTS = ("3", "1000")
-
-
-@dataclass(frozen=True)
-class Load:
-    """So many streams at a time, in so many turns, their starts within so many seconds."""
-
-    name: str
-    script: Script
-    streams: int
-    turns: int = 1
-    spread_s: float = 0.0
 
 
 LOADS = (
@@ -53,41 +38,11 @@ LOADS = (
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """One system under one load: what was seen, and the server's CPU in us a chunk."""
-
-    seen: Seen
-    cpu_us: float
-
-
-def measure(system: System, load: Load) -> Row:
-    """Run a load on a system."""
-    words = (load.script.model, str(load.streams), str(load.turns), str(load.spread_s))
-    before = cpu_s(system.pid)
-    with running(LOAD_CORE, [*LOAD_PROGRAM, system.kind, system.address, *words], system.environment) as clients:
-        seen = Seen.from_json(first_line(clients))
-    expected = load.script.chunks * load.streams * load.turns
-    if seen.chunks != expected:
-        raise RuntimeError(f"{load.name}: {seen.chunks} chunks of {expected} came")
-    return Row(seen, (cpu_s(system.pid) - before) / seen.chunks * 1e6)
-
-
-def held_kib(system: System, kind: str, streams: int) -> float:
-    """Return what one more open stream takes of the server's memory, in KiB, once the server has warmed up."""
-    measure(system, Load("warm-up", Script(5), 20, turns=2))
-    before = rss_kib(system.pid)
-    words = (kind, system.address, Script(1, hold_ms=HOLD_MS).model, str(streams), "hold")
-    with running(LOAD_CORE, [*LOAD_PROGRAM, *words], system.environment) as clients:
-        first_line(clients)
-        return (rss_kib(system.pid) - before) / streams
-
-
 def measure_all(upstream: System, rounds: int) -> dict[tuple[str, str], list[Row]]:
     """Let the systems take turns; a list of rows per load and system."""
     rows: dict[tuple[str, str], list[Row]] = {}
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(start(_url(upstream))) for name, start in SYSTEMS.items()}
+        servers = {name: stack.enter_context(start(url(upstream))) for name, start in SYSTEMS.items()}
         systems = {DIRECT: upstream, **servers}
         for system in servers.values():
             measure(system, Load("warm-up", Script(20), 20, turns=3))
@@ -108,7 +63,7 @@ def measure_memory(upstream: System, streams: int) -> Iterator[tuple[str, float]
         ("FastAPI + openai SDK, waiting for the model", "FastAPI + openai SDK", "sse"),
     )
     for label, name, kind in kinds:
-        with SYSTEMS[name](_url(upstream)) as system:
+        with SYSTEMS[name](url(upstream)) as system:
             yield label, held_kib(system, kind, streams)
 
 
@@ -151,7 +106,7 @@ def main() -> None:
     """Measure and print."""
     rounds, held = (int(word) for word in [*sys.argv[1:], *DEFAULTS[len(sys.argv) - 1 :]][:2])
     ensure_peers()
-    with _upstream() as upstream:
+    with start_upstream() as upstream:
         rows = measure_all(upstream, rounds)
         memory = dict(measure_memory(upstream, held))
     names = ("grpcio", "protobuf", "uvloop", "parley-server")
@@ -164,16 +119,6 @@ def main() -> None:
     print_loads(rows)
     print()
     print_memory(memory)
-
-
-@contextmanager
-def _upstream() -> Iterator[System]:
-    with running(LOAD_CORE, [sys.executable, "-m", "streaming.upstream"]) as process:
-        yield System(process.pid, "sse", f"127.0.0.1:{first_line(process)}/v1/chat/completions")
-
-
-def _url(upstream: System) -> str:
-    return f"http://{upstream.address.removesuffix('/chat/completions')}"
 
 
 def _median(rows: list[Row], name: str) -> float:

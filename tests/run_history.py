@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from parley.v1 import run_event_pb2, run_pb2
+from parley.v1 import conversation_pb2, run_event_pb2, run_pb2
 
 
 def check_run(events: Sequence[run_event_pb2.RunEvent], *, finished: bool = True) -> None:
-    """Assert gapless seqs from 1, one terminal event at the end, texts that add up, and calls answered once."""
+    """Assert gapless seqs from 1, one end, attempts that grow, texts that add up, and calls answered once."""
     _check_order(events)
     kinds = [event.WhichOneof("event") for event in events]
     assert kinds[0] == "run_accepted", kinds
@@ -16,13 +16,79 @@ def check_run(events: Sequence[run_event_pb2.RunEvent], *, finished: bool = True
     if finished:
         assert kinds[-1] == "run_finished"
         _check_end(events[-1].run_finished)
+    _check_attempts(events)
     _check_texts(events, finished=finished)
     _check_calls(events, finished=finished)
 
 
 def text_of(events: Sequence[run_event_pb2.RunEvent]) -> str:
-    """Join the run's text deltas."""
-    return "".join(event.text_delta.text for event in events)
+    """Join the run's text deltas, but for those that a later attempt discarded."""
+    discarded = {item_id for event in events for item_id in event.attempt_restarted.discarded_item_ids}
+    return "".join(event.text_delta.text for event in events if event.item_id not in discarded)
+
+
+def check_reading(
+    seen: Sequence[run_event_pb2.RunEvent],
+    log: Sequence[run_event_pb2.RunEvent],
+    after_seq: int = 0,
+    *,
+    is_whole: bool = False,
+) -> None:
+    """Assert that what a reader saw after a seq stands in the log, byte for byte; to its end when it saw the whole."""
+    expected = log[after_seq:] if is_whole else log[after_seq : after_seq + len(seen)]
+    taken_back = [event.seq for event in seen][len(expected) :]
+    assert not taken_back, f"seen and not there any more: {taken_back}"
+    assert len(seen) == len(expected), f"the stream ended with {len(seen)} of {len(expected)} events"
+    for event, stored in zip(seen, expected, strict=True):
+        assert _bytes_of(event) == _bytes_of(stored), f"seen as {event}, read again as {stored}"
+
+
+def check_told(run: run_pb2.Run, events: Sequence[run_event_pb2.RunEvent]) -> None:
+    """Assert that a finished run, as it is told, agrees with its log."""
+    end = events[-1].run_finished
+    assert (run.run_id, run.conversation_id) == (events[0].run_id, events[0].conversation_id)
+    assert (run.last_seq, run.attempt) == (len(events), events[-1].attempt)
+    assert (run.state, run.stop_reason, run.usage) == (end.state, end.stop_reason, end.usage)
+    assert run.error == end.error
+    texts = {event.item_id: event.message_completed.text for event in events if event.HasField("message_completed")}
+    assert run.output_text == texts.get(end.output_item_id, "")
+
+
+def check_messages(
+    events: Sequence[run_event_pb2.RunEvent], messages: Sequence[conversation_pb2.Message], *, prompt: str
+) -> None:
+    """Assert that a finished run's messages are its prompt, and then every item it finished, once, as its log says."""
+    told = [_content_of(message) for message in messages]
+    asked = (events[0].run_accepted.input_message_id, prompt, False)
+    opened = {event.item_id: None for event in events if event.item_id}
+    finished = {event.item_id: _finished_content(event) for event in events if _is_end_of_item(event)}
+    assert told == [asked, *(finished[item_id] for item_id in opened if item_id in finished)]
+
+
+def _content_of(message: conversation_pb2.Message) -> tuple[object, ...]:
+    match message.WhichOneof("item"):
+        case "user":
+            return message.message_id, "".join(part.text for part in message.user.parts), message.incomplete
+        case "tool_call":
+            call = message.tool_call
+            return message.message_id, call.call_id, call.name, call.status, call.result_json
+        case _:
+            return message.message_id, message.assistant.text, message.incomplete
+
+
+def _finished_content(event: run_event_pb2.RunEvent) -> tuple[object, ...]:
+    if event.HasField("message_completed"):
+        return event.item_id, event.message_completed.text, event.message_completed.incomplete
+    call = event.tool_call_finished
+    return event.item_id, call.call_id, call.name, call.status, call.result_json
+
+
+def _is_end_of_item(event: run_event_pb2.RunEvent) -> bool:
+    return event.HasField("message_completed") or event.HasField("tool_call_finished")
+
+
+def _bytes_of(event: run_event_pb2.RunEvent) -> bytes:
+    return event.SerializeToString(deterministic=True)
 
 
 def _check_order(events: Sequence[run_event_pb2.RunEvent]) -> None:
@@ -33,14 +99,36 @@ def _check_order(events: Sequence[run_event_pb2.RunEvent]) -> None:
     assert times == sorted(times)
 
 
-def _check_end(end: run_event_pb2.RunFinished) -> None:
+def _check_attempts(events: Sequence[run_event_pb2.RunEvent]) -> None:
+    """Attempts count from 1, and only `attempt_restarted` begins the next; an item is discarded while it is open."""
+    attempt = 1
+    opened: set[str] = set()
+    completed: set[str] = set()
+    discarded: set[str] = set()
+    for event in events:
+        if event.HasField("attempt_restarted"):
+            attempt += 1
+            assert event.attempt_restarted.attempt == attempt
+            assert event.attempt_restarted.reason
+            dropped = set(event.attempt_restarted.discarded_item_ids)
+            assert dropped == opened - completed - discarded, "not the unfinished items, or not all of them"
+            discarded |= dropped
+        elif event.HasField("message_completed"):
+            completed.add(event.item_id)
+        elif event.HasField("text_delta") or event.HasField("reasoning_delta"):
+            opened.add(event.item_id)
+        assert event.attempt == attempt
+        assert not event.item_id or event.item_id not in discarded, "an event of a discarded item"
 
+
+def _check_end(end: run_event_pb2.RunFinished) -> None:
     assert end.HasField("error") == (end.state == run_pb2.RUN_STATE_FAILED)
 
 
 def _check_texts(events: Sequence[run_event_pb2.RunEvent], *, finished: bool) -> None:
     texts: dict[str, list[str]] = defaultdict(list)
     completed: set[str] = set()
+    discarded: set[str] = set()
     for event in events:
         match event.WhichOneof("event"):
             case "text_delta":
@@ -51,8 +139,11 @@ def _check_texts(events: Sequence[run_event_pb2.RunEvent], *, finished: bool) ->
                 assert event.item_id not in completed, "completed twice"
                 completed.add(event.item_id)
                 assert "".join(texts[event.item_id]) == event.message_completed.text
+            case "attempt_restarted":
+                discarded.update(event.attempt_restarted.discarded_item_ids)
+    assert not completed & discarded, "a discarded item was completed"
     if finished:
-        assert set(texts) <= completed, "an item was left open"
+        assert set(texts) <= completed | discarded, "an item was left open"
 
 
 def _check_calls(events: Sequence[run_event_pb2.RunEvent], *, finished: bool) -> None:

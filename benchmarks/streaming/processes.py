@@ -13,7 +13,11 @@ _END_S = 10.0
 
 @contextmanager
 def running(
-    core: int, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+    core: int,
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    silent: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a program on one core for a block, with these variables and none of Parley's or OpenAI's own."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "PARLEY_"))}
@@ -22,6 +26,7 @@ def running(
         arguments,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if silent else None,
         text=True,
         env={**inherited, **(environment or {})},
         cwd=Path(__file__).parents[1],

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streaming.processes import SERVER_CORE, first_line, running
+from streaming.processes import LOAD_CORE, SERVER_CORE, first_line, running
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv-bench"
@@ -36,13 +36,30 @@ Start = Callable[[str], AbstractContextManager[System]]
 
 
 @contextmanager
-def parley(upstream: str) -> Iterator[System]:
-    """Parley as it is installed: an API key, SQLite with synchronous=FULL, the run log, its data beside the venv."""
+def start_upstream() -> Iterator[System]:
+    """The model's server, on the load's core."""
+    with running(LOAD_CORE, [sys.executable, "-m", "streaming.upstream"]) as process:
+        yield System(process.pid, "sse", f"127.0.0.1:{first_line(process)}/v1/chat/completions")
+
+
+def url(upstream: System) -> str:
+    """Return what a client of OpenAI's is given as the base of its requests."""
+    return f"http://{upstream.address.removesuffix('/chat/completions')}"
+
+
+@contextmanager
+def parley(upstream: str, source: Path | None = None, log_level: str = "error") -> Iterator[System]:
+    """Parley as it is installed: an API key, SQLite with synchronous=FULL, the run log, its data beside the venv.
+
+    `source` is a folder with another `parley_server` to take instead. What it logs goes nowhere.
+    """
     VENV.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=VENV) as data_dir:
         where = ("--data-dir", data_dir)
         server = (sys.executable, "-m", "parley_server")
-        environment = {"PARLEY_MODEL__BASE_URL": upstream, "PARLEY_MODEL__NAME": "fake", "PARLEY_LOG__LEVEL": "error"}
+        environment = {"PARLEY_MODEL__BASE_URL": upstream, "PARLEY_MODEL__NAME": "fake", "PARLEY_LOG__LEVEL": log_level}
+        if source is not None:
+            environment["PYTHONPATH"] = str(source)
         key = subprocess.run(
             [*server, "keys", "create", "--user", "benchmark", *where],
             check=True,
@@ -50,7 +67,8 @@ def parley(upstream: str) -> Iterator[System]:
             text=True,
             env={**os.environ, **environment},
         ).stdout.strip()
-        with running(SERVER_CORE, [*server, "serve", "--listen", "127.0.0.1:0", *where], environment) as process:
+        serve = [*server, "serve", "--listen", "127.0.0.1:0", *where]
+        with running(SERVER_CORE, serve, environment, silent=log_level != "error") as process:
             address = _published_address(Path(data_dir) / "server.lock", process)
             yield System(process.pid, "grpc", address, {"PARLEY_API_KEY": key})
 

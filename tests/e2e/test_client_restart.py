@@ -2,7 +2,6 @@
 
 import asyncio
 
-from google.rpc import error_details_pb2
 from parley.v1 import run_event_pb2, run_pb2
 from parley_client import ParleyClient, RunStream
 from run_history import check_run, text_of
@@ -28,11 +27,10 @@ async def test_a_watching_client_goes_on_over_a_kill_to_a_coherent_end(own_serve
     assert killing is not None
     await killing
     check_run(events)
-    end = events[-1].run_finished
-    info = error_details_pb2.ErrorInfo()
-    end.error.details[0].Unpack(info)
-    assert (end.state, info.reason) == (run_pb2.RUN_STATE_FAILED, "SERVER_RESTARTED")
-    assert len(text_of(events)) > 0
+    assert events[-1].run_finished.state == run_pb2.RUN_STATE_SUCCEEDED
+    assert any(event.HasField("attempt_restarted") for event in events)
+    assert run.text == text_of(events)
+    assert len(run.text) > 0
 
 
 async def test_a_watching_client_goes_on_over_a_stop_and_a_start(own_server: ServerProcess) -> None:

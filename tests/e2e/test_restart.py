@@ -11,7 +11,6 @@ import grpc
 import pytest
 from e2e.conftest import RPC_DEADLINE_S, Stubs, run_agent, run_spec, stubs_on, watch
 from e2e.test_runs import reason_of
-from google.rpc import error_details_pb2
 from parley.v1 import agent_service_pb2, run_event_pb2, run_pb2
 from postgres_server import PostgresServer
 from run_history import check_run, text_of
@@ -59,7 +58,7 @@ async def read_until_stopped(
         seen.append(response.event)
 
 
-async def test_after_a_kill_the_run_ends_and_what_was_seen_stands(own_server: ServerProcess) -> None:
+async def test_after_a_kill_the_run_goes_on_by_itself_and_what_was_seen_stands(own_server: ServerProcess) -> None:
     async with channel_to(own_server) as channel:
         seen = await read_some(stubs_on(channel), "r1", 5)
         own_server.kill()
@@ -70,13 +69,15 @@ async def test_after_a_kill_the_run_ends_and_what_was_seen_stands(own_server: Se
         check_run(events)
         assert events[: len(seen)] == seen
         end = events[-1].run_finished
-        assert (end.state, end.stop_reason) == (run_pb2.RUN_STATE_FAILED, run_pb2.STOP_REASON_ERROR)
-        info = error_details_pb2.ErrorInfo()
-        end.error.details[0].Unpack(info)
-        assert info.reason == "SERVER_RESTARTED"
-        cut = next(event.message_completed for event in events if event.HasField("message_completed"))
-        assert cut.incomplete
-        assert cut.text == text_of(events)
+        assert (end.state, end.stop_reason) == (run_pb2.RUN_STATE_SUCCEEDED, run_pb2.STOP_REASON_ANSWERED)
+        [restarted] = [event.attempt_restarted for event in events if event.HasField("attempt_restarted")]
+        assert (restarted.attempt, restarted.reason) == (2, "SERVER_RESTARTED")
+        assert list(restarted.discarded_item_ids) == [next(event.item_id for event in seen if event.item_id)]
+        [whole] = [event.message_completed for event in events if event.HasField("message_completed")]
+        assert not whole.incomplete
+        assert whole.text == text_of(events)
+        run = (await stubs.agents.GetRun(agent_service_pb2.GetRunRequest(run_id=seen[0].run_id))).run
+        assert (run.attempt, run.output_text) == (2, whole.text)
         assert await run_agent(stubs, run_spec(LONG), "r1") == events
         goes_on = await run_agent(stubs, run_spec("What is 6 * 7?", seen[0].conversation_id))
         assert "42" in text_of(goes_on)

@@ -1,10 +1,11 @@
 """The real server with its real interceptors, on a socket, over a servicer that does what each test wants of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import grpc
 from google.protobuf.message import Message
@@ -12,15 +13,17 @@ from google.rpc import error_details_pb2, status_pb2
 from parley.v1 import agent_service_pb2 as pb
 from parley.v1 import run_pb2
 from parley_server.auth.api_key import PresentedKey
-from parley_server.auth.api_key_provider import KeyStore, StoredKey
+from parley_server.auth.api_key_provider import KeyStore
 from parley_server.auth.factory import AuthChain, ProviderParts, ProviderType, build_auth_chain
-from parley_server.domain.api_key import ApiKey
+from parley_server.domain.api_key import ApiKey, StoredKey
 from parley_server.domain.context import RequestContext
 from parley_server.domain.principal import ALL_SCOPES, PrincipalKind
+from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.interceptors.exchange import GuardLimits
 from parley_server.rpc.listener import ServerSettings
 from parley_server.rpc.server import RpcServer
+from parley_server.rpc.server_options import SERVER_OPTIONS
 from parley_server.rpc.service import Service
 
 AGENT_SERVICE = pb.DESCRIPTOR.services_by_name["AgentService"]
@@ -139,16 +142,31 @@ async def running(
     limits: GuardLimits = GuardLimits(),  # noqa: B008  # frozen
     listen: str = "127.0.0.1:0",
     channel_options: Sequence[tuple[str, int]] = (),
+    options: Mapping[str, int] = MappingProxyType({}),
+    reflection: bool = False,
+    serving: bool = True,
+    overload_lag_s: float = 1.0,
+    max_failures_per_minute: int = 20,
+    observer: CallObserver | None = None,
 ) -> AsyncIterator[Chassis]:
-    """Serve for a block."""
+    """Serve for a block; `options` are put in the place of the shipped ones of their names."""
     keys, runs, drain = Keys(), Runs(), Drain()
     store: KeyStore = keys
-    auth = build_auth_chain(types, ProviderParts(store, HASH_KEY))
-    server = RpcServer([Service(AGENT_SERVICE, runs)], auth, drain, limits)
-    address = await server.start(ServerSettings(listen=listen))
-    server.health.set_serving(True)
-    options = [("grpc.use_local_subchannel_pool", 1), *channel_options]
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
+    server_options = tuple((dict(SERVER_OPTIONS) | dict(options)).items())
+    auth = build_auth_chain(types, ProviderParts(store, HASH_KEY, max_failures_per_minute=max_failures_per_minute))
+    server = RpcServer(
+        [Service(AGENT_SERVICE, runs)],
+        auth,
+        drain,
+        limits,
+        reflection=reflection,
+        options=server_options,
+        observer=observer,
+    )
+    address = await server.start(ServerSettings(listen=listen, overload_lag_s=overload_lag_s))
+    server.health.set_serving(serving)
+    own_options = [("grpc.use_local_subchannel_pool", 1), *channel_options]
+    async with grpc.aio.insecure_channel(address, options=own_options) as channel:
         yield Chassis(address, server, drain, auth, keys, runs, channel)
     await server.stop(0)
 

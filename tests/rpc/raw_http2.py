@@ -9,15 +9,30 @@ from typing import Self
 
 import h2.config
 import h2.connection
+import h2.errors
 import h2.events
 import h2.settings
 
-Headers = list[tuple[str, str]]
+# Bytes for what is no text; nothing is made lower case or stripped on the way.
+Header = tuple[str | bytes, str | bytes]
+Headers = Sequence[Header]
 
 
 def framed(message: bytes, *, flag: int = 0, length: int | None = None) -> bytes:
     """A gRPC message with its prefix; `length` is what the prefix says, true or not."""
     return struct.pack(">BI", flag, len(message) if length is None else length) + message
+
+
+def call_headers(method: str) -> list[Header]:
+    """What every gRPC call sends."""
+    return [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", method),
+        (":authority", "test"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+    ]
 
 
 @dataclass
@@ -40,7 +55,9 @@ class RawClient:
         self._host, _, self._port = address.rpartition(":")
         self._window = window
         self._settle = settle
-        config = h2.config.H2Configuration(header_encoding="utf-8", validate_outbound_headers=False)
+        config = h2.config.H2Configuration(
+            header_encoding="utf-8", validate_outbound_headers=False, normalize_outbound_headers=False
+        )
         self._connection = h2.connection.H2Connection(config)
 
     async def __aenter__(self) -> Self:
@@ -66,21 +83,21 @@ class RawClient:
         metadata: Headers | None = None,
     ) -> int:
         """Start a call: headers, then each piece of the body; `end` closes our side. Returns the stream."""
+        return await self.request([*call_headers(method), *(metadata or ())], body, end=end)
+
+    async def request(self, headers: Headers, body: Sequence[bytes] = (), *, end: bool = True) -> int:
+        """Do as `call` does, with these headers and no others."""
         stream = self._connection.get_next_available_stream_id()
-        headers = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", method),
-            (":authority", "test"),
-            ("te", "trailers"),
-            ("content-type", "application/grpc"),
-            *(metadata or []),
-        ]
         self._connection.send_headers(stream, headers, end_stream=end and not body)
         for number, piece in enumerate(body):
             self._connection.send_data(stream, piece, end_stream=end and number == len(body) - 1)
         await self._flush()
         return stream
+
+    async def reset(self, stream: int) -> None:
+        """Give a call up."""
+        self._connection.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+        await self._flush()
 
     async def answer(self, stream: int, timeout_s: float = 5.0) -> RawAnswer:
         """Read until the stream ends."""

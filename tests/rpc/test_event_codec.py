@@ -10,6 +10,7 @@ from parley.v1 import run_pb2
 from parley_server.domain.errors import ErrorKind, ErrorStatus, Reason
 from parley_server.domain.run import TERMINAL_STATES, RunEnd, RunState, StopReason
 from parley_server.domain.run_event import (
+    AttemptRestarted,
     EventBody,
     MessageCompleted,
     ReasoningCompleted,
@@ -41,6 +42,7 @@ ends = st.builds(RunEnd, st.sampled_from(sorted(TERMINAL_STATES)), st.sampled_fr
 bodies = st.one_of(
     st.builds(RunAccepted, texts, texts, counts),
     st.builds(RunStarted, texts),
+    st.builds(AttemptRestarted, counts, st.lists(texts, max_size=3).map(tuple), texts),
     st.builds(TextDelta, texts),
     st.builds(ReasoningDelta, texts),
     st.builds(ReasoningCompleted, texts),

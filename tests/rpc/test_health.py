@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -32,6 +33,12 @@ async def check(chassis: Chassis, service: str = "") -> int:
     return await method(service, timeout=5, metadata=grpc.aio.Metadata(("authorization", "Bearer nonsense")))
 
 
+async def listed(chassis: Chassis) -> dict[str, int]:
+    method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = chassis.channel.unary_unary("/grpc.health.v1.Health/List")
+    statuses = pb.HealthListResponse.FromString(await method(b"", timeout=5)).statuses
+    return {str(name): int(state.status) for name, state in statuses.items()}
+
+
 @asynccontextmanager
 async def watching(chassis: Chassis, service: str = "") -> AsyncIterator[AsyncIterator[int]]:
     method: grpc.aio.UnaryStreamMultiCallable[str, int] = chassis.channel.unary_stream(
@@ -54,9 +61,7 @@ async def test_a_service_that_is_not_there(chassis: Chassis) -> None:
 
 
 async def test_list_names_every_service(chassis: Chassis) -> None:
-    method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = chassis.channel.unary_unary("/grpc.health.v1.Health/List")
-    listed = pb.HealthListResponse.FromString(await method(b"", timeout=5))
-    assert {name: state.status for name, state in listed.statuses.items()} == {"": SERVING, AGENTS: SERVING}
+    assert await listed(chassis) == {"": SERVING, AGENTS: SERVING}
 
 
 async def test_a_watcher_is_told_every_state_he_is_there_to_hear(chassis: Chassis) -> None:
@@ -88,3 +93,38 @@ async def test_a_drain_tells_watchers_and_lets_them_go() -> None:
         assert [state async for state in states] == [NOT_SERVING]
         async with asyncio.timeout(2):
             await stopping
+
+
+async def test_reflection_is_listed_where_it_is_served() -> None:
+    async with running(reflection=True) as chassis:
+        names = {f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha")}
+        assert set(await listed(chassis)) == {"", AGENTS, *names}
+        assert {await check(chassis, name) for name in names} == {SERVING}
+
+
+async def test_nothing_serves_before_the_server_is_said_to() -> None:
+    async with running(serving=False) as chassis:
+        assert [await check(chassis, name) for name in ("", AGENTS)] == [NOT_SERVING, NOT_SERVING]
+        assert await listed(chassis) == {"": NOT_SERVING, AGENTS: NOT_SERVING}
+        async with watching(chassis) as states:
+            assert await anext(states) == NOT_SERVING
+            chassis.server.health.set_serving(True)
+            assert await anext(states) == SERVING
+
+
+async def test_thousands_of_watchers_are_told_the_latest_state_and_no_older_one() -> None:
+    # So many clients in one process hold up its event loop, which is not what is asked here.
+    async with running(overload_lag_s=60) as chassis, AsyncExitStack() as stack:
+        watchers = []
+        for _ in range(8):
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(chassis.address, options=options))
+            other = replace(chassis, channel=channel)
+            watchers += [await stack.enter_async_context(watching(other)) for _ in range(250)]
+        assert set(await asyncio.gather(*(anext(states) for states in watchers))) == {SERVING}
+        for serving in (False, True, False, True, False):
+            chassis.server.health.set_serving(serving)
+        assert set(await asyncio.gather(*(anext(states) for states in watchers))) == {NOT_SERVING}
+        chassis.server.health.set_serving(True)
+        assert set(await asyncio.gather(*(anext(states) for states in watchers))) == {SERVING}
+        assert await check(chassis) == SERVING

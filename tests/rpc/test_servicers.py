@@ -26,7 +26,6 @@ from parley.v1 import (
 )
 from parley_server.agents.assistant import build_assistant
 from parley_server.agents.registry import AgentRegistry
-from parley_server.auth.api_key_provider import StoredKey
 from parley_server.auth.factory import ProviderParts, build_auth_chain
 from parley_server.auth.key_administration import KeyAdministration
 from parley_server.domain.principal import ALL_SCOPES, USER_SCOPES
@@ -42,7 +41,7 @@ from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
 from parley_server.runs.engine import RunEngine
 from parley_server.storage.sql.sqlite import SqliteDatabase
-from parley_server.storage.sql.store import SqlStore, open_store
+from parley_server.storage.sql.store import open_store
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
 from rpc.chassis import HASH_KEY, Failure, bearer, failed
@@ -85,6 +84,12 @@ def test_the_contracts_scopes_are_the_domains() -> None:
     assert None not in rules
 
 
+def test_what_cannot_be_undone_is_audited() -> None:
+    rpcs = [rpc for name in DESCRIPTORS for rpc in rpcs_of(Service(DESCRIPTORS[name], SERVICERS[name]))]
+    audited = {rpc.method.name.rpartition("/")[2] for rpc in rpcs if rpc.rule is not None and rpc.rule.audit}
+    assert audited == {"CreateApiKey", "RotateApiKey", "RevokeApiKey", "DeleteConversation"}
+
+
 @dataclass(frozen=True)
 class Stubs:
     """The generated stubs on one channel."""
@@ -93,17 +98,6 @@ class Stubs:
     conversations: "conversation_service_pb2_grpc.ConversationServiceAsyncStub"
     keys: "api_key_service_pb2_grpc.ApiKeyServiceAsyncStub"
     admin: "admin_service_pb2_grpc.AdminServiceAsyncStub"
-
-
-class StoredKeys:
-    """The store's keys, as authentication asks for them."""
-
-    def __init__(self, store: SqlStore) -> None:
-        self._store = store
-
-    async def find(self, key_id: str) -> StoredKey | None:
-        found = await self._store.api_keys.find(key_id)
-        return None if found is None else StoredKey(*found)
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +113,10 @@ async def stubs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stubs
         agents, drain = AgentRegistry([assistant]), Drain()
         engine = RunEngine(store, store.worker, agents)
         stack.push_async_callback(engine.park)
-        chain = build_auth_chain(("api_key", "local"), ProviderParts(StoredKeys(store), HASH_KEY))
+        chain = build_auth_chain(("api_key", "local"), ProviderParts(store.api_keys, HASH_KEY))
         servicers: dict[str, object] = {
             "AgentService": AgentServicer(engine, agents, store, drain),
-            "ConversationService": ConversationServicer(store),
+            "ConversationService": ConversationServicer(store, drain),
             "ApiKeyService": ApiKeyServicer(KeyAdministration(store.api_keys, HASH_KEY, chain.forget)),
             "AdminService": AdminServicer(agents, offline_model=True),
         }
@@ -261,9 +255,11 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
     told = await stubs.admin.GetServerInfo(admin_service_pb2.GetServerInfoRequest(), timeout=5)
     assert (told.offline_model, told.default_agent_id, told.default_model) == (True, "assistant", "offline")
     assert list(told.features) == [
+        "api_key_request_id",
         "conversation_query",
         "delete_conversation",
         "image_input",
+        "rotate_api_key",
         "update_conversation",
     ]
     assert told.version
@@ -278,35 +274,13 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
 
 async def unbuilt(stubs: Stubs) -> dict[str, Failure]:
     """Call every rpc that is not built."""
-    conversations = conversation_service_pb2
     steer = agent_service_pb2.SteerRunRequest(run_id="r", input=[content_pb2.ContentPart(text="x")])
-    export = stubs.conversations.ExportConversation(
-        conversations.ExportConversationRequest(conversation_id="c"), timeout=5
-    )
-    fork = conversations.ForkConversationRequest(conversation_id="c")
-    rotate = api_key_service_pb2.RotateApiKeyRequest(key_id="k")
-    return {
-        "steer_run": await failed(stubs.agents.SteerRun(steer, timeout=5)),
-        "fork_conversation": await failed(stubs.conversations.ForkConversation(fork, timeout=5)),
-        "export_conversation": await failed(export.read()),
-        "rotate_api_key": await failed(stubs.keys.RotateApiKey(rotate, timeout=5)),
-    }
+    return {"steer_run": await failed(stubs.agents.SteerRun(steer, timeout=5))}
 
 
 async def test_what_is_not_built_says_so_by_the_name_of_its_feature(stubs: Stubs) -> None:
     for feature, failure in (await unbuilt(stubs)).items():
         assert (failure.code, failure.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_IMPLEMENTED")
-        assert failure.metadata == {"feature": feature}
-
-
-async def test_options_that_are_not_built_are_refused(stubs: Stubs) -> None:
-    failures = {
-        "api_key_request_id": await failed(
-            stubs.keys.CreateApiKey(api_key_service_pb2.CreateApiKeyRequest(user_id="ann", request_id="x"), timeout=5)
-        ),
-    }
-    for feature, failure in failures.items():
-        assert (failure.code, failure.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "FEATURE_NOT_AVAILABLE")
         assert failure.metadata == {"feature": feature}
 
 

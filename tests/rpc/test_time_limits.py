@@ -14,7 +14,7 @@ async def slept(limits: TimeLimits, limit_s: float, sleep_s: float) -> float:
     start = loop.time()
     limit = limits.limit(limit_s)
     try:
-        async with limit:
+        with limit:
             await asyncio.sleep(sleep_s)
     except TimeoutError:
         assert limit.is_met
@@ -34,7 +34,7 @@ async def test_what_is_done_in_time_is_left_alone_and_what_is_not_is_cut_off() -
 
 async def test_a_limit_can_be_counted_anew_or_lifted() -> None:
     limits = TimeLimits(TICK_S)
-    async with limits.limit(0.05) as limit:
+    with limits.limit(0.05) as limit:
         limit.restart(None)
         await asyncio.sleep(0.1)
         limit.restart(10)
@@ -44,16 +44,15 @@ async def test_a_limit_can_be_counted_anew_or_lifted() -> None:
 
 
 async def slept_after_a_restart(limits: TimeLimits, limit_s: float) -> None:
-    async with limits.limit(10) as limit:
+    with limits.limit(10) as limit:
         limit.restart(limit_s)
         await asyncio.sleep(10)
 
 
 async def test_an_error_and_a_cancel_pass_as_they_are() -> None:
     limits = TimeLimits(TICK_S)
-    with pytest.raises(ValueError, match="mine"):
-        async with limits.limit(10):
-            raise ValueError("mine")
+    with pytest.raises(ValueError, match="mine"), limits.limit(10):
+        raise ValueError("mine")
     task = asyncio.ensure_future(slept(limits, 10, 10))
     await asyncio.sleep(0)
     task.cancel()

@@ -43,7 +43,53 @@ def test_a_key_is_printed_alone_listed_without_its_secret_and_revoked(data_dir: 
     assert run("keys", "revoke", key.key_id, *where).exit_code == 0
     assert "revoked" in run("keys", "list", *where).stdout
     unknown = run("keys", "revoke", "nothing", *where)
-    assert (unknown.exit_code, unknown.stderr) == (1, "parley-server: api_key not found\n")
+    assert (unknown.exit_code, unknown.stderr) == (
+        1,
+        "parley-server: no key has this id; `parley-server keys list` shows all\n",
+    )
+
+
+def test_a_rotated_key_has_a_new_secret_and_for_a_while_the_old_one(data_dir: Path) -> None:
+    where = ("--data-dir", str(data_dir))
+    made = run("keys", "create", "--user", "ann", "--expires", "30m", *where).stdout.strip()
+    key_id = made.split("_")[1]
+    rotated = run("keys", "rotate", key_id, "--overlap", "24h", "--expires", "365d", *where).stdout.strip()
+    parsed = PresentedKey.parse(rotated)
+    assert parsed is not None
+    assert (parsed.key_id, rotated == made) == (key_id, False)
+    listed = run("keys", "list", *where).stdout
+    assert listed.count("\n") == 1
+    assert "  never used  old secret until 2" in listed
+    assert "old secret" not in run("keys", "rotate", key_id, *where).stdout + run("keys", "list", *where).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "words"),
+    [
+        ((), 1, "no key in force has this id"),
+        (("--overlap", "8d"), 1, "overlap: is at most 7 days"),
+        (("--overlap", "1"), 2, "write 24h, 30m or 0"),
+        (("--overlap", "-1h"), 2, "write 24h, 30m or 0"),
+        (("--expires", "never"), 2, "write 90d, 12h or 30m"),
+        (("--expires", "0d"), 2, "write 90d, 12h or 30m"),
+    ],
+)
+def test_a_rotation_that_makes_no_sense_is_refused(
+    data_dir: Path, arguments: tuple[str, ...], exit_code: int, words: str
+) -> None:
+    refused = run("keys", "rotate", "nothing", *arguments, "--data-dir", str(data_dir))
+    assert (refused.exit_code, refused.stdout) == (exit_code, "")
+    assert words in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["rotate", "revoke"])
+def test_the_whole_key_is_no_id_and_is_not_repeated(data_dir: Path, command: str) -> None:
+    where = ("--data-dir", str(data_dir))
+    made = run("keys", "create", "--user", "ann", *where).stdout.strip()
+    for text in (made, "", "\udcff", "x" * 65):
+        refused = run("keys", command, text, *where)
+        assert (refused.exit_code, "`keys list` shows it" in refused.stderr) == (2, True)
+        assert made not in refused.stderr
 
 
 @pytest.mark.parametrize(("expires", "shown"), [("never", "no expiry"), ("30m", "expires 2"), ("3650d", "expires 20")])

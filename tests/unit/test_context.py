@@ -47,6 +47,14 @@ def test_a_claim_is_the_same_after_both_wire_forms(claim: ContextClaim) -> None:
         assert claim_from_json(text) == claim
 
 
+@given(claims, st.lists(st.none() | st.timedeltas(timedelta(0), timedelta(days=9)), max_size=3))
+def test_every_call_of_a_client_has_its_own_timestamp(claim: ContextClaim, ages: list[timedelta | None]) -> None:
+    for age in ages:
+        sent = claim.at(None if age is None else NOW - age)
+        if len(raw := to_binary(sent)) <= MAX_CONTEXT_BYTES:
+            assert claim_from_binary(raw) == sent
+
+
 @given(claims, st.sampled_from([ANN, BOT]))
 def test_a_context_is_the_same_after_storage_and_on_the_wire(claim: ContextClaim, principal: Principal) -> None:
     claim = claim.model_copy(update={"user_id": "", "timestamp": None})

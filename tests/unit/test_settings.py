@@ -87,12 +87,15 @@ def test_the_data_directory_is_the_one_of_the_environment_else_the_platforms() -
     ("toml", "words"),
     [
         ('[model]\nnmae = "x"\nbase_url = "http://x"', ["given.toml", "[model] nmae", "did you mean name?"]),
-        ("[server]\nxyz = 1", ["given.toml", "[server] xyz", "allow_insecure_listen, drain_grace_s, listen"]),
+        ("[server]\nxyz = 1", ["given.toml", "[server] xyz", "there are allow_insecure_listen, ", "drain_grace_s, "]),
         ("[serverr]", ["given.toml", "[serverr]", "did you mean server?"]),
         ("listen = 1", ["given.toml", "no section [listen]"]),
         ("server = 1", ["given.toml", "write [server]"]),
         ("[server]\ndrain_grace_s = 'long'", ["given.toml", "[server] drain_grace_s", "valid number"]),
         ("[server]\ndrain_grace_s = -1", ["[server] drain_grace_s", "greater than or equal to 0"]),
+        ("[tls]\ncertificate_file = 'c'", ["[tls] private_key_file", "set both or neither"]),
+        ("[tls]\nprivate_key_file = 'k'", ["given.toml", "[tls] private_key_file", "set both or neither"]),
+        ("[tls]\nclient_ca_file = 'a'", ["given.toml", "[tls] client_ca_file", "certificate_file"]),
         ("[log]\nformat = 'xml'", ["[log] format", "'auto', 'json' or 'console'"]),
         ("[storage]\nurl = 'mysql://x'", ["[storage] url", "sqlite:///PATH", "postgresql://USER@HOST/DATABASE"]),
         ("[model]\nbase_url = 'ftp://x'\nname = 'm'", ["[model] base_url", "http"]),
@@ -112,7 +115,7 @@ def test_what_is_wrong_in_the_file_is_named_with_its_place_and_remedy(
     [
         ("PARLEY_SERVER__LISTN", ["PARLEY_SERVER__LISTN", "did you mean listen?"]),
         ("PARLEY_SERVR__LISTEN", ["PARLEY_SERVR__LISTEN", "did you mean server?"]),
-        ("PARLEY_X__Y", ["PARLEY_X__Y", "there are auth, log, model, server, storage"]),
+        ("PARLEY_X__Y", ["PARLEY_X__Y", "there are auth, log, metrics, model, server, storage, tls"]),
         ("PARLEY_SERVER__", ["PARLEY_SERVER__", "no such key"]),
         ("PARLEY_MODEL_NAME", ["PARLEY_MODEL_NAME is not read", "write PARLEY_MODEL__NAME"]),
         ("PARLEY_SERVER", ["PARLEY_SERVER is not read"]),
@@ -126,7 +129,8 @@ def test_what_is_wrong_in_the_environment_is_named(tmp_path: Path, variable: str
 
 
 def test_other_peoples_variables_are_let_be(tmp_path: Path) -> None:
-    environment = {"PARLEY_TARGET": "x", "PARLEY_API_KEY": "x", "PARLEY_TELEGRAM_TOKEN": "x", "PATH": "x"}
+    of_clients = ("TARGET", "API_KEY", "TLS", "ROOT_CERTIFICATES", "CLIENT_CERTIFICATE", "CLIENT_KEY", "TELEGRAM_TOKEN")
+    environment = {"PATH": "x", **{f"PARLEY_{name}": "x" for name in of_clients}}
     assert load(tmp_path, environment=environment).model_settings() is None
 
 

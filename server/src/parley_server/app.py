@@ -1,10 +1,9 @@
 """The composition root: builds the server from its settings. The only file that names adapters."""
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -18,29 +17,37 @@ from parley.v1 import (
 
 from parley_server.agents.assistant import build_assistant
 from parley_server.agents.registry import AgentRegistry
-from parley_server.auth.api_key_provider import StoredKey
-from parley_server.auth.factory import ProviderParts, build_auth_chain
+from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chain
 from parley_server.auth.hash_key import load_hash_key
 from parley_server.auth.key_administration import KeyAdministration
+from parley_server.auth.last_use import LastUses
 from parley_server.domain.api_key import ApiKey
 from parley_server.domain.errors import StartError
 from parley_server.llm.model_settings import ModelSettings
 from parley_server.llm.offline.script import load_script
 from parley_server.llm.offline.server import OFFLINE_MODEL_NAME, OfflineModelServer
 from parley_server.llm.openai_service import OpenAIService
+from parley_server.metrics.endpoint import NOT_READY, READY, Answer, MetricsEndpoint
+from parley_server.metrics.prometheus import CONTENT_TYPE, PrometheusRecorder
+from parley_server.metrics.recorder import SILENT, Gauge, Recorder
+from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.drain import Drain
-from parley_server.rpc.listener import Listener
+from parley_server.rpc.listener import Listener, complain_of_insecurity
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
+from parley_server.rpc.request_log import RequestLog
 from parley_server.rpc.server import RpcServer
+from parley_server.rpc.server_options import server_options
 from parley_server.rpc.service import Service
 from parley_server.rpc.servicers.admin_service import AdminServicer
 from parley_server.rpc.servicers.agent_service import AgentServicer
 from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
+from parley_server.rpc.tls import CertificateReloader
 from parley_server.runs.engine import RunEngine
 from parley_server.settings import Settings
+from parley_server.signals import ProcessSignals, Requests
 from parley_server.storage.repositories import Page, PageRequest
-from parley_server.storage.sql.api_keys import SqlApiKeyRepository
+from parley_server.storage.retention import Sweeper
 from parley_server.storage.sql.database import Database
 from parley_server.storage.sql.lock_file import DataDirectoryInUseError, LockFile, live_holder
 from parley_server.storage.sql.sqlite import SqliteDatabase
@@ -49,19 +56,44 @@ from parley_server.tools.builtin.calculator import calculator
 from parley_server.tools.builtin.current_time import current_time_tool
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
+from parley_server.tools.tool import Tool
 
 Keys = KeyAdministration[PageRequest, Page[ApiKey]]
 
 _log = structlog.get_logger(__name__)
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; a second one ends the process at once.
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """Who is let in, and the keys that let him."""
+
+    chain: AuthChain
+    keys: Keys
+
+
+async def serve(
+    settings: Settings,
+    signals: ProcessSignals,
+    dropped_log_lines: Callable[[], int] = int,
+    more_tools: Sequence[Tool] = (),
+) -> None:
+    """Serve until SIGTERM or SIGINT; a second one ends the process at once. SIGHUP reads certificates and keys anew.
+
+    `dropped_log_lines` is read, from any thread, for the metrics. The default agent has `more_tools` besides its own.
 
     Raises:
         StartError: the server cannot start, and says why.
     """
-    stopping = _stop_on_signals()
+    recorder = PrometheusRecorder()
+    recorder.watch(Gauge.LOG_DROPPED, dropped_log_lines)
+    with signals.requests() as requests:
+        await _serve(settings, requests, recorder, more_tools)
+
+
+async def _serve(
+    settings: Settings, requests: Requests, recorder: PrometheusRecorder, more_tools: Sequence[Tool]
+) -> None:
+    certificates = None if settings.tls.files is None else CertificateReloader(settings.tls.files)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         try:
@@ -69,18 +101,29 @@ async def serve(settings: Settings) -> None:
         except DataDirectoryInUseError as error:
             raise StartError(str(error)) from error
         hash_key = _hash_key(settings)
-        store = await stack.enter_async_context(_open_store(settings, hash_key, serves=True))
-        agents, offline = await _build_agents(settings, stack)
-        engine = RunEngine(store, store.worker, agents)
+        store = await stack.enter_async_context(_open_store(settings, hash_key, recorder, serves=True))
+        agents, offline = await _build_agents(settings, stack, more_tools)
+        engine = RunEngine(store, store.worker, agents, recorder)
         stack.push_async_callback(engine.park)
         await engine.recover()
-        server = _build_server(settings, store, hash_key, agents, engine, offline_model=offline)
-        address = await server.start(settings.server)
-        stack.push_async_callback(server.stop, settings.server.drain_grace_s)
+        last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
+        access = _build_access(settings, store, hash_key, last_uses)
+        observer = CallObserver(recorder, _request_log(settings, hash_key))
+        server = _build_server(settings, store, access, agents, engine, observer, offline_model=offline)
+        metrics_address = stack.enter_context(_metrics(settings, recorder, server))
+        if requests.stop.is_set():
+            return
+        address = await server.start(settings.server, None if certificates is None else certificates.credentials())
+        for work in _upkeep(settings, address, access.chain, certificates, requests.reload):
+            stack.callback(_begin(work).cancel)
+        stack.callback(_begin(Sweeper(store.retention, settings.retention).sweep_for_ever()).cancel)
+        stack.push_async_callback(server.stop, settings.server.drain_grace_s, settings.server.drain_delay_s)
         server.health.set_serving(True)
+        store.watch_availability(server.health.set_storing)
         lock.publish(address)
-        _log.info("serving", address=address, data_dir=str(settings.data_dir), offline_model=offline)
-        await stopping.wait()
+        where = {"address": address, "metrics": metrics_address, "data_dir": str(settings.data_dir)}
+        _log.info("serving", **where, offline_model=offline)
+        await requests.stop.wait()
         _log.info("stopping")
 
 
@@ -119,10 +162,12 @@ async def _upgrade_postgres(url: str) -> None:
 
 
 @asynccontextmanager
-async def _open_store(settings: Settings, hash_key: bytes, *, serves: bool) -> AsyncIterator[SqlStore]:
+async def _open_store(
+    settings: Settings, hash_key: bytes, recorder: Recorder = SILENT, *, serves: bool
+) -> AsyncIterator[SqlStore]:
     async with (
         _database(settings, serves=serves) as database,
-        open_store(database, ProtoEventCodec(), hash_key) as store,
+        open_store(database, ProtoEventCodec(), hash_key, recorder, settings.retention.conversation_ttl) as store,
     ):
         yield store
 
@@ -137,7 +182,9 @@ def _database(settings: Settings, *, serves: bool) -> AbstractAsyncContextManage
     return PostgresDatabase(settings.storage.url, Purpose.SERVE if serves else Purpose.ADMINISTER)
 
 
-async def _build_agents(settings: Settings, stack: AsyncExitStack) -> tuple[AgentRegistry, bool]:
+async def _build_agents(
+    settings: Settings, stack: AsyncExitStack, more_tools: Sequence[Tool]
+) -> tuple[AgentRegistry, bool]:
     """Build the agents and the model they ask; tell whether it is the offline one."""
     model_settings = settings.model_settings()
     offline = model_settings is None
@@ -147,48 +194,65 @@ async def _build_agents(settings: Settings, stack: AsyncExitStack) -> tuple[Agen
         _log.warning("offline_model", hint="no AI answers: set OPENAI_API_KEY or [model] base_url to connect one")
     model = OpenAIService(model_settings)
     stack.push_async_callback(model.aclose)
-    tools = ToolRegistry([calculator, current_time_tool()])
+    tools = ToolRegistry([calculator, current_time_tool(), *more_tools])
     assistant = build_assistant(
         model=model, model_name=model_settings.name, tools=tools, tool_calls=ToolCallManager(tools)
     )
     return AgentRegistry([assistant]), offline
 
 
-def _build_server(
+def _build_access(settings: Settings, store: SqlStore, hash_key: bytes, last_uses: LastUses) -> _Access:
+    types = settings.auth.provider_types(listens_locally=Listener.parse(settings.server.listen).is_local)
+    parts = ProviderParts(store.api_keys, hash_key, last_uses.note, settings.auth.max_failures_per_minute)
+    chain = build_auth_chain(types, parts)
+    return _Access(chain, KeyAdministration(store.api_keys, hash_key, on_change=chain.forget))
+
+
+def _build_server(  # noqa: PLR0913  # all that a server is made of
     settings: Settings,
     store: SqlStore,
-    hash_key: bytes,
+    access: _Access,
     agents: AgentRegistry,
     engine: RunEngine,
+    observer: CallObserver,
     *,
     offline_model: bool,
 ) -> RpcServer:
     drain = Drain()
-    types = settings.auth.provider_types(listens_locally=Listener.parse(settings.server.listen).is_local)
-    chain = build_auth_chain(types, ProviderParts(_StoredKeys(store.api_keys), hash_key))
-    keys: Keys = KeyAdministration(store.api_keys, hash_key, on_revoke=chain.forget)
     return RpcServer(
         (
             _service(agent_service_pb2.DESCRIPTOR, "AgentService", AgentServicer(engine, agents, store, drain)),
-            _service(conversation_service_pb2.DESCRIPTOR, "ConversationService", ConversationServicer(store)),
-            _service(api_key_service_pb2.DESCRIPTOR, "ApiKeyService", ApiKeyServicer(keys)),
+            _service(conversation_service_pb2.DESCRIPTOR, "ConversationService", ConversationServicer(store, drain)),
+            _service(api_key_service_pb2.DESCRIPTOR, "ApiKeyService", ApiKeyServicer(access.keys)),
             _service(admin_service_pb2.DESCRIPTOR, "AdminService", AdminServicer(agents, offline_model=offline_model)),
         ),
-        chain,
+        access.chain,
         drain,
+        reflection=settings.server.reflects,
+        options=server_options(settings.server.max_connections),
+        observer=observer,
     )
 
 
-class _StoredKeys:
-    """Implements the KeyStore that authentication asks for, over the store's keys."""
+def _request_log(settings: Settings, hash_key: bytes) -> RequestLog | None:
+    if not settings.log.requests:
+        return None
+    return RequestLog(name_key=hash_key if settings.log.hash_users else b"")
 
-    def __init__(self, keys: SqlApiKeyRepository) -> None:
-        self._keys = keys
 
-    async def find(self, key_id: str) -> StoredKey | None:
-        """Return a key with its hash."""
-        found = await self._keys.find(key_id)
-        return None if found is None else StoredKey(*found)
+@contextmanager
+def _metrics(settings: Settings, recorder: PrometheusRecorder, server: RpcServer) -> Iterator[str]:
+    """Serve the pages for whoever watches the server, where the settings want it; yield their address."""
+    if not settings.metrics.listen:
+        yield ""
+        return
+    pages = {
+        "/metrics": lambda: Answer(recorder.scrape(), content_type=CONTENT_TYPE),
+        "/healthz": lambda: Answer(b"alive\n"),
+        "/readyz": lambda: READY if server.is_ready else NOT_READY,
+    }
+    with MetricsEndpoint(settings.metrics, pages) as endpoint:
+        yield endpoint.address
 
 
 def _service(file: FileDescriptor, name: str, servicer: object) -> Service:
@@ -209,15 +273,39 @@ def _hash_key(settings: Settings) -> bytes:
     return load_hash_key(text, settings.auth.hash_key_file, settings.data_dir)
 
 
-def _stop_on_signals() -> asyncio.Event:
-    """Return what the first SIGTERM or SIGINT sets; the second one does not wait for anything."""
-    stopping = asyncio.Event()
+def _upkeep(
+    settings: Settings,
+    address: str,
+    chain: AuthChain,
+    certificates: CertificateReloader | None,
+    asked: asyncio.Event,
+) -> Iterator[Coroutine[object, object, None]]:
+    """Yield what goes on beside the calls for as long as the server does."""
+    yield _reload_when(asked, chain, certificates)
+    if certificates is not None:
+        yield certificates.watch()
+    elif not Listener.parse(settings.server.listen).is_local:
+        yield complain_of_insecurity(address)
 
-    def stop() -> None:
-        if stopping.is_set():
-            os._exit(130)
-        stopping.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
-    return stopping
+async def _reload_when(asked: asyncio.Event, chain: AuthChain, certificates: CertificateReloader | None) -> None:
+    """Read again what may change under way, every time it is asked for."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        chain.forget_all()
+        if certificates is not None:
+            await certificates.reload()
+        _log.info("reloaded")
+
+
+def _begin(work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    """Begin what never ends by itself; a fault in it is told, and takes nothing else with it."""
+
+    def tell(ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            _log.error("upkeep_failed", work=repr(ended.get_coro()), exc_info=error)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(tell)
+    return task

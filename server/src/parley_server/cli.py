@@ -7,13 +7,13 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 import click
 
-from parley_server.domain.errors import ParleyError, StartError
+from parley_server.domain.errors import NotFoundError, ParleyError, StartError
 
 if TYPE_CHECKING:
     from parley_server.app import Keys
@@ -72,20 +72,29 @@ def _with_config(command: CommandT) -> CommandT:
 @cli.command()
 @click.option("--listen", help="HOST:PORT, with port 0 for any free one, or unix:PATH.")
 @_with_config
-def serve(listen: str | None, config: Path | None, data_dir: Path | None) -> None:
+@click.pass_context
+def serve(context: click.Context, listen: str | None, config: Path | None, data_dir: Path | None) -> None:
     """Serve until interrupted."""
     settings = _load(config, data_dir, listen)
     from parley_server.logs import configure_logging
 
-    configure_logging(settings.log)
+    dropped_log_lines = configure_logging(settings.log)
     from parley_server import app
+    from parley_server.signals import ProcessSignals
 
-    _run(app.serve(settings))
+    _run(app.serve(settings, context.ensure_object(ProcessSignals), dropped_log_lines))
+
+
+def _key_id(_: click.Context, __: click.Parameter, text: str) -> str:
+    """Refuse what is no id, without repeating it: it may be the whole key."""
+    if re.fullmatch(r"[A-Za-z0-9-]{1,64}", text) is None:
+        raise click.BadParameter("a key's id is its part between the first and the second _; `keys list` shows it")
+    return text
 
 
 @cli.group()
 def keys() -> None:
-    """Issue, list and revoke API keys."""
+    """Issue, list, rotate and revoke API keys, also beside a running server."""
 
 
 @keys.command("create")
@@ -109,7 +118,7 @@ def create_key(
     if (user is None) == (service is None):
         raise click.UsageError("name either --user or --service")
     kind = PrincipalKind.SERVICE if user is None else PrincipalKind.USER
-    lifetime = _lifetime(expires)
+    lifetime = None if expires == "never" else _span(expires, "--expires", "90d, 12h, 30m or never")
 
     async def create() -> str:
         async with _keys(where) as administration:
@@ -131,7 +140,7 @@ def list_keys(**where: Path | None) -> None:
             while True:
                 page = await administration.list(PageRequest(_PAGE_SIZE, token))
                 for key in page.items:
-                    click.echo(_line(key))
+                    click.echo(_line(key, datetime.now(UTC)))
                 token = page.next_token
                 if not token:
                     return
@@ -139,8 +148,29 @@ def list_keys(**where: Path | None) -> None:
     _run(listed())
 
 
+@keys.command("rotate")
+@click.argument("key_id", callback=_key_id)
+@click.option("--overlap", default="0", show_default=True, help="How long the old secret still works: 24h, at most 7d.")
+@click.option("--expires", help="How long the key works from now on: 90d; default: as long as before.")
+@_with_config
+def rotate_key(key_id: str, overlap: str, expires: str | None, **where: Path | None) -> None:
+    """Give a key a new secret and print it; KEY_ID is what `keys list` shows first."""
+    overlap_span = timedelta() if overlap == "0" else _span(overlap, "--overlap", "24h, 30m or 0")
+    lifetime = None if expires is None else _span(expires, "--expires", "90d, 12h or 30m")
+
+    async def rotate() -> str:
+        async with _keys(where) as administration:
+            _, text = await administration.rotate(key_id, overlap_span, lifetime)
+            return text
+
+    try:
+        click.echo(_run(rotate()))
+    except NotFoundError as error:
+        raise _Refusal("no key in force has this id; one that is revoked or expired cannot be rotated") from error
+
+
 @keys.command("revoke")
-@click.argument("key_id")
+@click.argument("key_id", callback=_key_id)
 @_with_config
 def revoke_key(key_id: str, **where: Path | None) -> None:
     """End a key; KEY_ID is what `keys list` shows first."""
@@ -149,7 +179,10 @@ def revoke_key(key_id: str, **where: Path | None) -> None:
         async with _keys(where) as administration:
             await administration.revoke(key_id)
 
-    _run(revoke())
+    try:
+        _run(revoke())
+    except NotFoundError as error:
+        raise _Refusal("no key has this id; `parley-server keys list` shows all") from error
 
 
 @cli.group("config")
@@ -162,12 +195,31 @@ def config_group() -> None:
 def check_config(config: Path | None, data_dir: Path | None) -> None:
     """Read the settings and say all that is wrong with them; exit code 78 if anything is."""
     settings = _load(config, data_dir)
+    problems = []
+    for check in (_check_listener, _check_certificate):
+        try:
+            check(settings)
+        except StartError as error:
+            problems.append(str(error))
+    if problems:
+        raise StartError("\n".join(problems))
+    click.echo(f"ok: {settings.config_file or 'no configuration file'}, data in {settings.data_dir}")
+
+
+def _check_listener(settings: "Settings") -> None:
     from parley_server.rpc.listener import Listener
 
     listener = Listener.parse(settings.server.listen)
     if not listener.path:  # a socket that is served is no fault of the settings
-        listener.check(allow_insecure=settings.server.allow_insecure_listen)
-    click.echo(f"ok: {settings.config_file or 'no configuration file'}, data in {settings.data_dir}")
+        has_tls = settings.tls.files is not None
+        listener.check(has_tls=has_tls, allow_insecure=settings.server.allow_insecure_listen)
+
+
+def _check_certificate(settings: "Settings") -> None:
+    from parley_server.rpc.certificates import load_certificate
+
+    if settings.tls.files is not None:
+        load_certificate(settings.tls.files, datetime.now(UTC))
 
 
 @config_group.command("show")
@@ -244,16 +296,29 @@ def _run(work: Coroutine[object, object, T]) -> T:
         return runner.run(work)
 
 
-def _lifetime(text: str) -> timedelta | None:
-    if text == "never":
-        return None
+def _span(text: str, option: str, examples: str) -> timedelta:
     match = re.fullmatch(r"([1-9]\d{0,5})([dhm])", text)
     if match is None:
-        raise click.BadParameter(f"{text!r} is no span; write 90d, 12h, 30m or never", param_hint="--expires")
+        raise click.BadParameter(f"{text!r} is no span; write {examples}", param_hint=option)
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _line(key: "ApiKey") -> str:
-    ends = "revoked" if key.revoke_time else f"expires {key.expire_time:%Y-%m-%d}" if key.expire_time else "no expiry"
-    act_as = f"  act as {','.join(key.act_as)}" if key.act_as else ""
-    return f"{key.key_id}  {key.kind.value}:{key.subject}  {','.join(sorted(key.scopes))}  {ends}{act_as}"
+def _line(key: "ApiKey", now: datetime) -> str:
+    """Say all that may be known of a key, on one line."""
+    if key.revoke_time is not None:
+        ends = f"revoked {_minute(key.revoke_time)}"
+    elif key.expire_time is None:
+        ends = "no expiry"
+    else:
+        ends = f"{'expires' if now < key.expire_time else 'expired'} {_minute(key.expire_time)}"
+    words = [key.key_id, f"{key.kind.value}:{key.subject}", ",".join(sorted(key.scopes)), ends]
+    words.append("never used" if key.last_use_time is None else f"used {_minute(key.last_use_time)}")
+    if previous_end := key.previous_secret_end(now):
+        words.append(f"old secret until {_minute(previous_end)}")
+    if key.act_as:
+        words.append(f"act as {','.join(key.act_as)}")
+    return "  ".join(words)
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%MZ}"

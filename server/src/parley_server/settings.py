@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, f
 
 from parley_server.auth.factory import AuthSettings
 from parley_server.llm.model_settings import ModelSettings
+from parley_server.metrics.endpoint import MetricsSettings
 from parley_server.rpc.listener import ServerSettings
+from parley_server.rpc.tls import TlsSettings
 from parley_server.settings_sources import (
     DATA_DIR_VARIABLE,
     DELIMITER,
@@ -31,6 +33,7 @@ from parley_server.settings_sources import (
     closest,
     suggestion,
 )
+from parley_server.storage.retention import RetentionSettings
 
 FILE_NAME = "parley.toml"
 FALL_BACKS = {"base_url": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY"}
@@ -86,13 +89,22 @@ class LogSettings(BaseModel):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least grave that is written."""
 
+    requests: bool = True
+    """Whether every call gets a line when it ends: method, status, duration, caller; never what was said in it."""
+
+    hash_users: bool = False
+    """Whether those lines tell users apart by a keyed hash and do not name them."""
+
 
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "server": ServerSettings,
+    "tls": TlsSettings,
     "model": ModelSettings,
     "storage": StorageSettings,
     "auth": AuthSettings,
+    "retention": RetentionSettings,
     "log": LogSettings,
+    "metrics": MetricsSettings,
 }
 
 
@@ -103,9 +115,12 @@ class Settings:
     data_dir: Path
     config_file: Path | None
     server: ServerSettings
+    tls: TlsSettings
     storage: StorageSettings
     auth: AuthSettings
+    retention: RetentionSettings
     log: LogSettings
+    metrics: MetricsSettings
     model: ModelSettings
     has_model: bool
 
@@ -141,9 +156,12 @@ def load_settings(
         data_dir=data_dir,
         config_file=file,
         server=_section(given, "server", ServerSettings, sources.problems),
+        tls=_section(given, "tls", TlsSettings, sources.problems),
         storage=_section(given, "storage", StorageSettings, sources.problems),
         auth=_section(given, "auth", AuthSettings, sources.problems),
+        retention=_section(given, "retention", RetentionSettings, sources.problems),
         log=_section(given, "log", LogSettings, sources.problems),
+        metrics=_section(given, "metrics", MetricsSettings, sources.problems),
         model=_section(given, "model", ModelSettings, sources.problems),
         has_model=has_model,
     )

@@ -16,7 +16,17 @@ DELIMITER = "__"
 FILE_SUFFIX = "_file"
 DATA_DIR_VARIABLE = "PARLEY_HOME"
 # Read by clients, and so none of the server's.
-_OTHERS_VARIABLES = frozenset({DATA_DIR_VARIABLE, "PARLEY_TARGET", "PARLEY_API_KEY"})
+_OTHERS_VARIABLES = frozenset(
+    {
+        DATA_DIR_VARIABLE,
+        "PARLEY_TARGET",
+        "PARLEY_API_KEY",
+        "PARLEY_TLS",
+        "PARLEY_ROOT_CERTIFICATES",
+        "PARLEY_CLIENT_CERTIFICATE",
+        "PARLEY_CLIENT_KEY",
+    }
+)
 # No secret as a whole, but it may hold a password.
 _SECRET_TOO = frozenset({("storage", "url")})
 

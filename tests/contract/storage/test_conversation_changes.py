@@ -8,8 +8,9 @@ from contract.storage.test_run_log import watched
 from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import ConversationChanges
 from parley_server.domain.errors import ConversationBusyError, EtagMismatchError, NotFoundError
+from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.run_event import RunStarted
-from parley_server.storage.repositories import Idempotency, PageRequest, RunFilter
+from parley_server.storage.repositories import PageRequest, RunFilter
 from parley_server.storage.sql.store import SqlStore
 from parley_server.storage.sql.tables import metadata
 from sqlalchemy import select

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from contract.storage.conftest import OpenStore, context_for
-from parley_server.domain.api_key import ApiKey
+from parley_server.domain.api_key import ApiKey, StoredKey
 from parley_server.domain.content import TextPart
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import (
@@ -16,12 +16,13 @@ from parley_server.domain.errors import (
     QueueFullError,
     RequestIdReusedError,
 )
+from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.message import AssistantItem, UserItem
 from parley_server.domain.principal import Principal, PrincipalKind
 from parley_server.domain.run import ConcurrencyPolicy, RunEnd, RunSpec, RunState, StopReason
 from parley_server.domain.run_event import RunStarted
 from parley_server.domain.usage import Usage
-from parley_server.storage.repositories import Idempotency, PageRequest, RunFilter
+from parley_server.storage.repositories import PageRequest, RunFilter
 from parley_server.storage.run_log import FinishedItem, RunConclusion
 from parley_server.storage.sql.store import SqlStore
 
@@ -187,7 +188,7 @@ async def test_keys_are_stored_listed_and_revoked(store: SqlStore) -> None:
     now = datetime.now(UTC)
     for n in range(3):
         key = ApiKey(f"key{n:09}", PrincipalKind.USER, "ann", frozenset({"runs:read"}), (), now)
-        await store.api_keys.create(key, b"hash")
+        await store.api_keys.create(StoredKey(key, b"hash"))
     first = await store.api_keys.list(PageRequest(2))
     rest = await store.api_keys.list(PageRequest(2, first.next_token))
     assert {key.key_id for page in (first, rest) for key in page.items} == {f"key{n:09}" for n in range(3)}
@@ -195,7 +196,7 @@ async def test_keys_are_stored_listed_and_revoked(store: SqlStore) -> None:
     assert (await store.api_keys.revoke("key000000001", datetime.now(UTC))).revoke_time == now
     found = await store.api_keys.find("key000000001")
     assert found is not None
-    assert found[1] == b"hash"
+    assert found.secret_hash == b"hash"
     assert await store.api_keys.find("absent") is None
     with pytest.raises(NotFoundError):
         await store.api_keys.revoke("absent", now)

@@ -17,6 +17,7 @@ from parley_server.domain.errors import CursorAheadError, NotFoundError, Storage
 from parley_server.domain.run import Run, RunState
 from parley_server.domain.run_event import (
     EventBody,
+    HistoryTruncated,
     MessageCompleted,
     RunStarted,
     StoredEvent,
@@ -39,6 +40,7 @@ async def watched(store: SqlStore, context: RequestContext, run_id: str, after_s
     events: list[StoredEvent] = []
     async with aclosing(store.for_user(context).runs.watch(run_id, after_seq)) as batches:
         async for batch in batches:
+            assert not isinstance(batch, HistoryTruncated)
             events += batch
     return events
 

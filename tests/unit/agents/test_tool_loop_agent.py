@@ -75,12 +75,13 @@ def a_turn(
 
 async def run(*steps: Step, limits: Limits = Limits()) -> tuple[RunEnd, RunSink, ScriptedModel]:
     model, sink = ScriptedModel(*steps), RunSink()
-    end = await an_agent(model).run(context_of(), a_turn(sink, limits=limits))
+    turn = await an_agent(model).run(context_of(), a_turn(sink, limits=limits))
+    await sink.emit_all(turn.events)
     sink.check_calls()
     sink.check_text()
     assert model.open_streams == 0
-    assert (end.error is not None) == (end.state is RunState.FAILED)
-    return end, sink, model
+    assert (turn.end.error is not None) == (turn.end.state is RunState.FAILED)
+    return turn.end, sink, model
 
 
 def kinds(sink: RunSink) -> list[str]:
@@ -316,7 +317,7 @@ async def test_results_are_durable_before_the_model_is_asked_again() -> None:
             return super().stream(context, request)
 
     model = WatchingModel(ask_for(PRODUCT), say("391"))
-    assert await an_agent(model).run(context_of(), a_turn(sink)) == ANSWERED
+    assert (await an_agent(model).run(context_of(), a_turn(sink))).end == ANSWERED
 
 
 async def test_a_cancelled_run_stops_model_and_tools() -> None:

@@ -4,14 +4,15 @@ import getpass
 from collections.abc import Callable
 
 import pytest
-from parley_server.auth.api_key_provider import StoredKey
 from parley_server.auth.factory import AuthChain, AuthSettings, ProviderParts, build_auth_chain
 from parley_server.auth.local import LocalProvider, operating_system_user
 from parley_server.auth.policy import AccessPolicy, MethodWithoutRuleError, Rule
 from parley_server.auth.provider import NOT_MINE, AuthProvider, Credentials, NotMine
+from parley_server.domain.api_key import StoredKey
 from parley_server.domain.errors import (
     AuthUnavailableError,
     CredentialsInvalidError,
+    PrincipalNotAllowedError,
     ScopeMissingError,
     StorageUnavailableError,
 )
@@ -24,7 +25,7 @@ LOOPBACK = "ipv4:127.0.0.1:40000"
 class Scripted(AuthProvider):
     """Answers every call alike."""
 
-    def __init__(self, verdict: Principal | NotMine | Exception) -> None:
+    def __init__(self, verdict: Principal | NotMine | Exception | None) -> None:
         self.asked = 0
         self.forgotten: list[str] = []
         self._verdict = verdict
@@ -34,7 +35,7 @@ class Scripted(AuthProvider):
         self.asked += 1
         if isinstance(self._verdict, Exception):
             raise self._verdict
-        return self._verdict
+        return self._verdict  # type: ignore[return-value]  # what a faulty one does
 
     def forget(self, credential_id: str) -> None:
         self.forgotten.append(credential_id)
@@ -64,9 +65,9 @@ async def test_nobody_is_let_in_whom_nobody_knows(providers: list[AuthProvider])
 
 
 @pytest.mark.parametrize(
-    "error", [StorageUnavailableError(), TimeoutError(), ValueError("secret"), AuthUnavailableError("")]
+    "error", [StorageUnavailableError(), TimeoutError(), ValueError("secret"), AuthUnavailableError(""), None]
 )
-async def test_who_cannot_decide_lets_nobody_in_and_nobody_else_is_asked(error: Exception) -> None:
+async def test_who_cannot_decide_lets_nobody_in_and_nobody_else_is_asked(error: Exception | None) -> None:
     after = Scripted(ANN)
     with pytest.raises(AuthUnavailableError) as unavailable:
         await AuthChain([Scripted(error), after]).authenticate(credentials())
@@ -183,6 +184,16 @@ def test_a_rule_asks_for_its_scope_and_one_without_for_none() -> None:
     with pytest.raises(ScopeMissingError) as missing:
         Rule("runs:write").check(ANN)
     assert missing.value.metadata == {"scope": "runs:write"}
+
+
+def test_a_rule_for_one_kind_of_caller_refuses_the_other_whatever_he_holds() -> None:
+    bot = Principal(kind=PrincipalKind.SERVICE, subject="bot", method="test", scopes=ALL_SCOPES)
+    Rule("runs:read", PrincipalKind.USER).check(ANN)
+    Rule(principal_kind=PrincipalKind.SERVICE).check(bot)
+    for rule, caller in ((Rule("runs:read", PrincipalKind.SERVICE), ANN), (Rule("", PrincipalKind.USER), bot)):
+        with pytest.raises(PrincipalNotAllowedError) as refused:
+            rule.check(caller)
+        assert refused.value.metadata == {"principal_kind": str(rule.principal_kind)}
 
 
 def test_what_has_no_rule_is_nobodys() -> None:

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from parley_server.auth.api_key import PresentedKey
 from parley_server.auth.key_administration import KeyAdministration
-from parley_server.domain.api_key import ApiKey
+from parley_server.domain.api_key import ApiKey, Rotation, StoredKey
 from parley_server.domain.errors import InvalidRequestError, NotFoundError
+from parley_server.domain.idempotency import RepeatableRequest
 from parley_server.domain.principal import ALL_SCOPES, USER_SCOPES, PrincipalKind
 
 HASH_KEY = b"k" * 32
@@ -16,19 +17,28 @@ class Repository:
     """Keys in memory; a page is a slice."""
 
     def __init__(self) -> None:
-        self.stored: dict[str, tuple[ApiKey, bytes]] = {}
+        self.stored: dict[str, StoredKey] = {}
 
-    async def create(self, key: ApiKey, secret_hash: bytes) -> None:
-        self.stored[key.key_id] = (key, secret_hash)
+    async def create(self, stored: StoredKey, request: RepeatableRequest | None = None) -> tuple[ApiKey, bool]:
+        self.stored[stored.key.key_id] = stored
+        return stored.key, request is None
 
     async def list(self, page: slice) -> list[ApiKey]:
-        return [key for key, _ in self.stored.values()][page]
+        return [stored.key for stored in self.stored.values()][page]
+
+    async def rotate(
+        self, key_id: str, secret_hash: bytes, rotation: Rotation, request: RepeatableRequest | None = None
+    ) -> tuple[ApiKey, bool]:
+        if key_id not in self.stored:
+            raise NotFoundError("api_key")
+        self.stored[key_id] = self.stored[key_id].rotated(secret_hash, rotation)
+        return self.stored[key_id].key, request is None
 
     async def revoke(self, key_id: str, now: datetime) -> ApiKey:
         if key_id not in self.stored:
             raise NotFoundError("api_key")
         assert now.tzinfo is UTC
-        return self.stored[key_id][0]
+        return self.stored[key_id].key
 
 
 async def test_a_key_is_stored_by_its_hash_and_shown_once() -> None:
@@ -36,7 +46,7 @@ async def test_a_key_is_stored_by_its_hash_and_shown_once() -> None:
     key, text = await KeyAdministration(repository, HASH_KEY).create(PrincipalKind.USER, "ann")
     presented = PresentedKey.parse(text)
     assert presented is not None
-    assert repository.stored == {presented.key_id: (key, presented.hash(HASH_KEY))}
+    assert repository.stored == {presented.key_id: StoredKey(key, presented.hash(HASH_KEY))}
     assert presented.secret not in repr(repository.stored)
     assert (key.kind, key.subject, key.scopes, key.act_as) == (PrincipalKind.USER, "ann", USER_SCOPES, ())
     assert key.expire_time == key.create_time + timedelta(days=90)
@@ -77,7 +87,7 @@ async def test_what_no_key_may_have_is_named(
 
 async def test_a_revocation_is_told_and_one_that_fails_is_not() -> None:
     told: list[str] = []
-    administration = KeyAdministration(Repository(), HASH_KEY, on_revoke=told.append)
+    administration = KeyAdministration(Repository(), HASH_KEY, on_change=told.append)
     key, _ = await administration.create(PrincipalKind.USER, "ann")
     assert await administration.revoke(key.key_id) == key
     with pytest.raises(NotFoundError):

@@ -83,9 +83,14 @@ def test_a_whole_run_becomes_messages_in_the_order_of_its_items() -> None:
     assert conclusion.usage == Usage(output_tokens=3)
 
 
-def test_an_unanswered_write_is_of_unknown_outcome_and_others_count_as_cancelled() -> None:
-    closing = [body for body, _ in observed(WHOLE_RUN[:11]).closing_events()]
-    statuses = {body.name: body for body in closing if isinstance(body, ToolCallFinished)}
+def test_a_write_that_was_dispatched_is_of_unknown_outcome_and_others_count_as_cancelled() -> None:
+    transcript = observed(WHOLE_RUN[:11])
+    planned = {body.name: body for body, _ in transcript.closing_events() if isinstance(body, ToolCallFinished)}
+    assert {name: body.status for name, body in planned.items()} == dict.fromkeys(
+        ("read", "write"), ToolCallStatus.CANCELLED
+    )
+    transcript.observe_dispatch(["c1", "c2"])
+    statuses = {body.name: body for body, _ in transcript.closing_events() if isinstance(body, ToolCallFinished)}
     assert statuses["read"].status is ToolCallStatus.CANCELLED
     assert statuses["write"].status is ToolCallStatus.UNKNOWN_OUTCOME
     assert json.loads(statuses["write"].result_json)["error"]["code"] == "unknown_outcome"

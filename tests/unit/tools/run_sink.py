@@ -1,22 +1,51 @@
 """A run log in memory that knows the contract's rules."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TypeVar
 
-from parley_server.domain.run_event import EventBody, MessageCompleted, TextDelta, ToolCallFinished, ToolCallStarted
+from parley_server.domain.run_event import (
+    EventBody,
+    ItemEvent,
+    MessageCompleted,
+    TextDelta,
+    ToolCallFinished,
+    ToolCallStarted,
+)
+from parley_server.domain.tool import CallRecord, CallState
 
 E = TypeVar("E", bound=EventBody)
 
 
 class RunSink:
-    """Keeps events in order with their item ids, and how many of them are durable."""
+    """Keeps events in order with their item ids, how many of them are durable, and the journal of effects."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, EventBody]] = []
         self.durable = 0
+        self.journal: dict[str, CallRecord] = {}
+        self.commits: list[list[EventBody]] = []
+        self._dispatched: set[str] = set()
 
     async def emit(self, body: EventBody, item_id: str = "") -> None:
-        self.events.append((item_id, body))
+        await self.emit_all([(body, item_id)])
+
+    async def emit_all(self, events: Sequence[ItemEvent], calls: Sequence[CallRecord] = ()) -> None:
+        self.events += [(item_id, body) for body, item_id in events]
+        self.commits.append([body for body, _ in events])
+        for call in calls:
+            assert call.call_id not in self.journal
+            self.journal[call.call_id] = call
+            if call.state is CallState.DISPATCHED:
+                self._dispatched.add(call.call_id)
+
+    async def dispatched(self, call_ids: Sequence[str]) -> None:
+        await self.flush()
+        self._dispatched.update(call_ids)
+
+    def is_dispatched(self, call_id: str) -> bool:
+        """Tell whether the journal knows, durably, that the call happens."""
+        return call_id in self._dispatched and self.durable > 0
 
     async def flush(self) -> None:
         self.durable = len(self.events)

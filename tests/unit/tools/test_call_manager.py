@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parley_server.domain.run_event import ToolCallStarted
 from parley_server.domain.tool import ToolCallStatus, ToolEffect
-from parley_server.tools.call_manager import MAX_CALLS_PER_TURN, MAX_CONCURRENT_CALLS, ToolCallManager
+from parley_server.tools.call_manager import MAX_CALLS_PER_TURN, ToolCallManager
 from parley_server.tools.errors import ToolError
+from parley_server.tools.executions import MAX_CONCURRENT_CALLS
 from parley_server.tools.fingerprint import fingerprint, idempotency_key
 from parley_server.tools.registry import ToolRegistry
 from parley_server.tools.tool import JsonObject, ToolContext, tool
@@ -108,7 +109,8 @@ async def test_a_tool_outside_of_the_runs_own_is_unknown(name: str) -> None:
 
 
 async def test_without_tools_every_call_is_unknown() -> None:
-    results = await ToolCallManager(ToolRegistry()).run(context_of(), "run_1", [a_call(1, "x")], (), RunSink())
+    manager = ToolCallManager(ToolRegistry())
+    results = await manager.run(context_of(), manager.plan("run_1", [a_call(1, "x")], ()), RunSink())
     assert error_of(results[0])["hint"] == "There are no tools in this run."
 
 

@@ -1,13 +1,15 @@
 """ToolCallManager when tools fail: errors, time-outs, cancels, and results that are none."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import NoReturn
 
 import pytest
-from parley_server.domain.run_event import EventBody, ToolCallFinished
-from parley_server.domain.tool import ToolCallStatus, ToolEffect
-from parley_server.tools.call_manager import MAX_CONCURRENT_CALLS, ToolCallManager
+from parley_server.domain.run_event import ItemEvent, ToolCallFinished
+from parley_server.domain.tool import CallRecord, ToolCallStatus, ToolEffect
+from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.errors import ToolError
+from parley_server.tools.executions import MAX_CONCURRENT_CALLS
 from parley_server.tools.registry import ToolRegistry
 from parley_server.tools.tool import JsonObject, ToolContext
 from unit.tools.made_tools import made_tool
@@ -137,7 +139,7 @@ async def test_cancelling_the_run_cancels_its_tools_at_once_and_emits_nothing_mo
     sink = RunSink()
     manager = ToolCallManager(ToolRegistry([made_tool("notice", notice)]))
     calls = [a_call(n, "notice") for n in range(12)]
-    task = asyncio.create_task(manager.run(context_of(), "run_1", calls, ["notice"], sink))
+    task = asyncio.create_task(manager.run(context_of(), manager.plan("run_1", calls, ["notice"]), sink))
     await asyncio.sleep(0.02)
     told = len(sink.events)
     task.cancel()
@@ -153,10 +155,10 @@ async def test_cancelling_the_run_cancels_its_tools_at_once_and_emits_nothing_mo
 
 async def test_a_log_that_fails_stops_the_tools() -> None:
     class FailingSink(RunSink):
-        async def emit(self, body: EventBody, item_id: str = "") -> None:
-            if isinstance(body, ToolCallFinished):
+        async def emit_all(self, events: Sequence[ItemEvent], calls: Sequence[CallRecord] = ()) -> None:
+            if any(isinstance(body, ToolCallFinished) for body, _ in events):
                 raise OSError("the store is gone")
-            await super().emit(body, item_id)
+            await super().emit_all(events, calls)
 
     stopped = asyncio.Event()
 
@@ -169,6 +171,6 @@ async def test_a_log_that_fails_stops_the_tools() -> None:
     manager = ToolCallManager(ToolRegistry([made_tool("echo"), made_tool("notice", notice)]))
     calls = [a_call(1, "echo"), a_call(2, "notice")]
     with pytest.raises(OSError, match="gone"):
-        await manager.run(context_of(), "run_1", calls, ["echo", "notice"], FailingSink())
+        await manager.run(context_of(), manager.plan("run_1", calls, ["echo", "notice"]), FailingSink())
     async with asyncio.timeout(1):
         await stopped.wait()

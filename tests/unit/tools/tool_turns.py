@@ -27,9 +27,8 @@ async def run(
     tools: Sequence[Tool], calls: Sequence[ToolCall], sink: RunSink, *, allowed: Sequence[str] = (), max_calls: int = 32
 ) -> tuple[ToolResult, ...]:
     registry = ToolRegistry(tools)
-    results = await ToolCallManager(registry).run(
-        context_of(), "run_1", calls, allowed or registry.names, sink, max_calls=max_calls
-    )
+    manager = ToolCallManager(registry)
+    results = await manager.run(context_of(), manager.plan("run_1", calls, allowed or registry.names, max_calls), sink)
     check(calls, results, sink)
     return results
 

@@ -15,6 +15,7 @@ from parley_client.errors import (
     ClientClosedError,
     DeadlineExceededError,
     FailedPreconditionError,
+    HandshakeError,
     InternalError,
     InvalidRequestError,
     LimitReachedError,
@@ -30,6 +31,7 @@ from parley_client.errors import (
 )
 from parley_client.reconnect import ReconnectLimits
 from parley_client.run_stream import RunStream
+from parley_client.tls import TlsFiles
 from parley_client.version import VERSION
 
 __version__ = VERSION
@@ -46,6 +48,7 @@ __all__ = [
     "Conversations",
     "DeadlineExceededError",
     "FailedPreconditionError",
+    "HandshakeError",
     "InternalError",
     "InvalidRequestError",
     "LimitReachedError",
@@ -65,6 +68,7 @@ __all__ = [
     "RunState",
     "RunStream",
     "StopReason",
+    "TlsFiles",
     "UnavailableError",
     "UnimplementedError",
     "Violation",

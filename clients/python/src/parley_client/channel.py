@@ -52,10 +52,15 @@ _OPTIONS: Final[tuple[tuple[str, str | int], ...]] = (
     ("grpc.service_config", _SERVICE_CONFIG),
 )
 
+_UNIX_SCHEMES: Final = ("unix:", "unix-abstract:")
+
 
 def open_channel(target: str, tls: bool | grpc.ChannelCredentials) -> aio.Channel:
     """Open a channel to `target` (`HOST:PORT` or `unix:PATH`). Call it inside the event loop that will use it."""
     options = [*_OPTIONS, ("grpc.enable_http_proxy", 0 if is_local(target) else 1)]
+    if target.startswith(_UNIX_SCHEMES):
+        # Or else the name to look for in the server's certificate is the socket's path.
+        options.append(("grpc.default_authority", "localhost"))
     if tls is False:
         return aio.insecure_channel(target, options)
     return aio.secure_channel(target, grpc.ssl_channel_credentials() if tls is True else tls, options)
@@ -69,7 +74,7 @@ def require_private(target: str, *, api_key: str, tls: bool | grpc.ChannelCreden
 
 def is_local(target: str) -> bool:
     """Say whether `target` stays on this machine: a unix socket or a loopback address."""
-    if target.startswith(("unix:", "unix-abstract:")):
+    if target.startswith(_UNIX_SCHEMES):
         return True
     host = _host(re.sub(r"^(dns|ipv4|ipv6|passthrough):/*", "", target))
     if host == "localhost":

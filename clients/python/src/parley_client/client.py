@@ -21,6 +21,7 @@ from parley_client.reconnect import DEFAULT_LIMITS, ReconnectLimits
 from parley_client.run_request import Input, run_spec
 from parley_client.run_stream import OnReconnect, RunStream
 from parley_client.runs import RunCalls
+from parley_client.tls import TlsFiles, tls_from_environment
 from parley_client.transport import Transport
 
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
@@ -31,15 +32,17 @@ class ParleyClient:
 
     `target` (`HOST:PORT` or `unix:PATH`) and `api_key` come from PARLEY_TARGET and PARLEY_API_KEY when they are None.
     `user_id` is for services that act for their users. `time_zone` and `locale` are this machine's when they are None.
-    `tls` is True for the machine's root certificates, or a `grpc.ChannelCredentials`. An API key is refused without
-    TLS on anything but loopback and unix sockets, unless `allow_plaintext_key` says that the network is safe.
+    `tls` is True for the root certificates that gRPC brings, `TlsFiles` for files, or a `grpc.ChannelCredentials`; None
+    leaves it to PARLEY_TLS, PARLEY_ROOT_CERTIFICATES, PARLEY_CLIENT_CERTIFICATE and PARLEY_CLIENT_KEY, and without
+    those is none. An API key is refused without TLS on anything but loopback and unix sockets, unless
+    `allow_plaintext_key` says that the network is safe.
     `timeout_s` bounds every unary call.
 
     gRPC's asyncio side belongs to one event loop of a process: use all its clients on the same one. Opening a client
     beside those of another loop, and using one on another loop than its own, is a RuntimeError. Programs without an
     event loop have `parley_client.sync`.
 
-    Raises ValueError for a key that may not be sent.
+    Raises ValueError for a key that may not be sent, and for files that cannot be used.
     """
 
     def __init__(  # noqa: PLR0913 - a connection's settings, each with a default
@@ -52,15 +55,17 @@ class ParleyClient:
         locale: str | None = None,
         client_name: str = "",
         client_version: str = "",
-        tls: bool | grpc.ChannelCredentials = False,
+        tls: bool | TlsFiles | grpc.ChannelCredentials | None = None,
         allow_plaintext_key: bool = False,
         timeout_s: float = 30.0,
         reconnect: ReconnectLimits = DEFAULT_LIMITS,
     ) -> None:
         self.target = target or os.environ.get("PARLEY_TARGET") or DEFAULT_TARGET
         api_key = os.environ.get("PARLEY_API_KEY", "") if api_key is None else api_key
+        tls = tls_from_environment() if tls is None else tls
+        self._tls = tls.credentials() if isinstance(tls, TlsFiles) else tls
         if not allow_plaintext_key:
-            require_private(self.target, api_key=api_key, tls=tls)
+            require_private(self.target, api_key=api_key, tls=self._tls)
         self._caller = Caller.here(
             api_key=api_key,
             user_id=user_id,
@@ -69,7 +74,6 @@ class ParleyClient:
             client_name=client_name,
             client_version=client_version,
         )
-        self._tls = tls
         self._timeout_s = timeout_s
         self._reconnect = reconnect
         self._open: _OpenClient | None = None

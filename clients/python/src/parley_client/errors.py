@@ -95,6 +95,13 @@ class UnavailableError(ParleyError):
     """The server cannot be reached or cannot answer now."""
 
 
+class HandshakeError(UnavailableError):
+    """Somebody answers, but the two ends do not agree on TLS; the message says why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(grpc.StatusCode.UNAVAILABLE, message)
+
+
 class CallCancelledError(ParleyError):
     """The call was cancelled, and not because the task that waits for it was."""
 

@@ -8,7 +8,8 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
-from parley_client.errors import CLASS_OF_CODE, ParleyError, Violation
+from parley_client.errors import CLASS_OF_CODE, HandshakeError, ParleyError, Violation
+from parley_client.handshake import handshake_fault
 
 _STATUS_KEY = "grpc-status-details-bin"
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
@@ -19,6 +20,10 @@ def error_of_call(failure: aio.AioRpcError) -> ParleyError:
     """Turn the failure of a call into the error of its status code, with what the server tells of it."""
     trailers = failure.trailing_metadata() or aio.Metadata()
     error = error_of_status(_status_in(trailers), failure.code())
+    if not error.reason and error.code is grpc.StatusCode.UNAVAILABLE:
+        fault = handshake_fault(failure.details() or "")
+        if fault:
+            return HandshakeError(fault)
     error.message = error.message or failure.details() or "no details"
     error.retry_after_s = _pushback_s(trailers, error.retry_after_s)
     return error

@@ -39,20 +39,25 @@ def _remember(context: click.Context, parameter: click.Parameter, value: object)
         setattr(context.ensure_object(Connection), parameter.name, value)
 
 
+def _file_option(name: str, text: str) -> Callable[[Command], Command]:
+    readable = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return click.option(name, type=readable, metavar="FILE", help=text, expose_value=False, callback=_remember)
+
+
 def _connection_options(command: Command) -> Command:
     for option in (
-        click.option(
+        _file_option("--client-key", "The key of that certificate, as PEM [PARLEY_CLIENT_KEY]."),
+        _file_option(
+            "--client-certificate", "Certificate to show to the server over TLS, as PEM [PARLEY_CLIENT_CERTIFICATE]."
+        ),
+        _file_option(
             "--root-certificates",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            metavar="FILE",
-            help="Roots to trust with --tls, as PEM [the ones gRPC brings].",
-            expose_value=False,
-            callback=_remember,
+            "Roots to trust over TLS, as PEM [PARLEY_ROOT_CERTIFICATES, else the ones gRPC brings].",
         ),
         click.option(
             "--tls",
             is_flag=True,
-            help="Use TLS. An API key crosses a network in no other way.",
+            help="Use TLS. An API key crosses a network in no other way [PARLEY_TLS].",
             expose_value=False,
             callback=_remember,
         ),

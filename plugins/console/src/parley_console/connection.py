@@ -12,3 +12,5 @@ class Connection:
     api_key: str | None = None
     tls: bool = False
     root_certificates: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None

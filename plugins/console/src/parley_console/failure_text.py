@@ -7,7 +7,7 @@ from parley.v1.run_pb2 import (
     STOP_REASON_ANSWERED,
     StopReason,
 )
-from parley_client import ParleyError, RunStream, UnavailableError
+from parley_client import HandshakeError, ParleyError, RunStream, UnavailableError
 
 from parley_console.enum_names import short_name_of
 
@@ -15,7 +15,9 @@ from parley_console.enum_names import short_name_of
 def call_failure(error: ParleyError, target: str, stream: RunStream | None = None) -> str:
     """Say why a call failed and, where one can guess it, what to do; name the run that goes on without us."""
     told = str(error)
-    if isinstance(error, UnavailableError) and not error.reason:
+    if isinstance(error, HandshakeError):
+        told = f"no connection to {target}: {error.message}"
+    elif isinstance(error, UnavailableError) and not error.reason:
         told = f"no server answers at {target}: is parley-server running? ({error.message})"
     told += "".join(f"; {violation.field}: {violation.description}" for violation in error.violations)
     if stream is not None and stream.run_id and stream.finished is None:

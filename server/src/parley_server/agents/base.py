@@ -1,12 +1,15 @@
 """The base of every agent: given a user's context and a turn, it emits events until the run has an end."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from parley_server.domain.context import RequestContext
 from parley_server.domain.message import Message
 from parley_server.domain.run import Limits, ModelOptions, RunEnd
-from parley_server.domain.run_event import EventSink
+from parley_server.domain.run_event import EventSink, ItemEvent
+from parley_server.domain.tool import UnansweredCall
+from parley_server.domain.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +24,18 @@ class AgentDescription:
     prompt_name: str = ""
 
 
+def _nothing() -> tuple[Message, ...]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One run, as an agent sees it: the conversation so far (the user's new message last) and the caller's wishes."""
+    """One run, as an agent sees it: the conversation so far (the user's new message last) and the caller's wishes.
+
+    The last three are what earlier attempts of the run have left, and a first attempt has nothing of: what it has
+    consumed, the calls that have no result yet, and `said`, which returns the run's own finished items as they are
+    when it is asked.
+    """
 
     run_id: str
     conversation_id: str
@@ -33,6 +45,20 @@ class Turn:
     model_options: ModelOptions = ModelOptions()
     allowed_tools: tuple[str, ...] = ()
     disable_tools: bool = False
+    usage: Usage = Usage()
+    unanswered: tuple[UnansweredCall, ...] = ()
+    said: Callable[[], tuple[Message, ...]] = _nothing
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """How a turn ended, and the events of its last answer.
+
+    They become durable together with the run's end: after a crash a run has both or goes on without either.
+    """
+
+    end: RunEnd
+    events: tuple[ItemEvent, ...] = ()
 
 
 class BaseAgent(ABC):
@@ -45,11 +71,12 @@ class BaseAgent(ABC):
         """Say what the model is told to be, for this user."""
 
     @abstractmethod
-    async def run(self, context: RequestContext, turn: Turn) -> RunEnd:
+    async def run(self, context: RequestContext, turn: Turn) -> TurnEnd:
         """Work until the turn has an end, emitting to `turn.sink`; every item that is opened is also completed.
 
         The engine writes `run_started` and `run_finished`, enforces the deadline and closes what a cancel or an
-        error leaves open.
+        error leaves open. After a crash it asks again: whatever was emitted counts as done, so what means something
+        only together is emitted together.
 
         Raises:
             ParleyError: the run failed; its reason becomes the run's error.

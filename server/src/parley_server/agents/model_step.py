@@ -8,6 +8,7 @@ from parley_server.domain.errors import ErrorKind, Reason
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.run_event import (
     EventSink,
+    ItemEvent,
     MessageCompleted,
     ReasoningCompleted,
     ReasoningDelta,
@@ -31,14 +32,15 @@ _CUT = frozenset({FinishReason.LENGTH, FinishReason.CONTENT_FILTER})
 
 @dataclass(frozen=True, slots=True)
 class ModelStep:
-    """What the model said in one call, and how it stopped."""
+    """What the model said in one call, and how it stopped; `events` complete its item and are yet to be emitted."""
 
     text: str
     finish: FinishChunk
+    events: tuple[ItemEvent, ...]
 
 
 async def read_step(chunks: AsyncIterable[ModelChunk], sink: EventSink) -> ModelStep:
-    """Emit a model's answer as it streams in, and complete its item.
+    """Emit a model's answer as it streams in; what completes its item is left to the caller.
 
     Reasoning and text of one answer are one item. An answer above 1 MiB of text is cut there and counts as
     finished by LENGTH; the caller closes the stream. When the stream raises, the item stays open for the engine.
@@ -51,9 +53,9 @@ async def read_step(chunks: AsyncIterable[ModelChunk], sink: EventSink) -> Model
     async for chunk in chunks:
         if isinstance(chunk, FinishChunk):
             # And on to the stream's end: only then can its connection be used again.
-            step = await reader.complete(chunk)
+            step = reader.complete(chunk)
         elif not await reader.take(chunk):
-            return await reader.complete(FinishChunk(FinishReason.LENGTH))
+            return reader.complete(FinishChunk(FinishReason.LENGTH))
     if step is not None:
         return step
     raise ModelError(
@@ -105,13 +107,14 @@ class _StepReader:
             await self._sink.emit(TextDelta(kept) if is_text else ReasoningDelta(kept), self._item_id)
         return not gathered.is_full
 
-    async def complete(self, finish: FinishChunk) -> ModelStep:
+    def complete(self, finish: FinishChunk) -> ModelStep:
         """End the item. A last answer always has one; a step that only calls tools has none."""
         text = str(self._text)
+        events: list[ItemEvent] = []
         if self._item_id or not finish.tool_calls:
             item_id = self._item_id or new_id("item")
             if reasoning := str(self._reasoning):
-                await self._sink.emit(ReasoningCompleted(reasoning), item_id)
+                events.append((ReasoningCompleted(reasoning), item_id))
             completed = MessageCompleted(text, incomplete=finish.reason in _CUT, refusal=str(self._refusal))
-            await self._sink.emit(completed, item_id)
-        return ModelStep(text, finish)
+            events.append((completed, item_id))
+        return ModelStep(text, finish, tuple(events))

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from parley_server.agents.base import AgentDescription, BaseAgent, Turn
+from parley_server.agents.base import AgentDescription, BaseAgent, Turn, TurnEnd
 from parley_server.agents.history import model_messages, step_messages
 from parley_server.agents.model_step import ModelStep, read_step
 from parley_server.agents.system_prompt import with_user_facts
-from parley_server.agents.turn_end import calls_to_run, end_after, out_of_steps, output_cap
+from parley_server.agents.turn_end import calls_to_run, end_of_answer, limit_reached, output_cap
 from parley_server.domain.context import RequestContext
 from parley_server.domain.identifiers import new_id
-from parley_server.domain.run import RunEnd
-from parley_server.domain.run_event import EventSink, UsageUpdated
+from parley_server.domain.run_event import EventSink, ItemEvent, UsageUpdated
 from parley_server.domain.usage import Usage
 from parley_server.llm.model_service import ModelMessage, ModelRequest, ModelService, SystemMessage
 from parley_server.tools.call_manager import ToolCallManager
@@ -47,24 +46,26 @@ class ToolLoopAgent(BaseAgent):
         """Return the agent's prompt with the user's date, time zone and locale."""
         return with_user_facts(self._prompt, context)
 
-    async def run(self, context: RequestContext, turn: Turn) -> RunEnd:
+    async def run(self, context: RequestContext, turn: Turn) -> TurnEnd:
         """Answer the user's message; see `BaseAgent.run`."""
         allowed = self._allowed(turn)
-        messages: list[ModelMessage] = [SystemMessage(self.system_prompt(context)), *model_messages(turn.history)]
-        usage = Usage()
-        for _ in range(turn.limits.max_steps):
+        await self._tool_calls.resume(context, turn.run_id, turn.unanswered, turn.sink)
+        messages = self._messages_so_far(context, turn)
+        usage = turn.usage
+        while (end := limit_reached(usage, turn.limits)) is None:
             step = await self._ask(context, self._request(turn, messages, allowed, usage), turn.sink)
             calls = tuple(replace(call, call_id=new_id("call")) for call in step.finish.tool_calls)
             usage += replace(step.finish.usage, model_calls=1, tool_calls=len(calls))
-            await turn.sink.emit(UsageUpdated(usage))
-            if calls:
-                may_run = calls_to_run(step.finish, usage, turn.limits)
-                results = await self._tool_calls.run(context, turn.run_id, calls, allowed, turn.sink, max_calls=may_run)
-                messages += step_messages(step.text, calls, results)
-            end = end_after(step.finish, usage, turn.limits)
-            if end is not None:
-                return end
-        return out_of_steps(turn.limits)
+            said: tuple[ItemEvent, ...] = (*step.events, (UsageUpdated(usage), ""))
+            if not calls:
+                return TurnEnd(end_of_answer(step.finish, usage, turn.limits), said)
+            plan = self._tool_calls.plan(turn.run_id, calls, allowed, calls_to_run(step.finish, usage, turn.limits))
+            results = await self._tool_calls.run(context, plan, turn.sink, said)
+            messages += step_messages(step.text, calls, results)
+        return TurnEnd(end)
+
+    def _messages_so_far(self, context: RequestContext, turn: Turn) -> list[ModelMessage]:
+        return [SystemMessage(self.system_prompt(context)), *model_messages((*turn.history, *turn.said()))]
 
     def _allowed(self, turn: Turn) -> tuple[str, ...]:
         if turn.disable_tools:

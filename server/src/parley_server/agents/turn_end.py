@@ -17,18 +17,20 @@ _ANSWERS = MappingProxyType(
 )
 
 
-def end_after(finish: FinishChunk, usage: Usage, limits: Limits) -> RunEnd | None:
-    """Return the end that a model's answer brings, or None when it only asks for tools within the limits.
-
-    `usage` is the run's, this answer and its tool calls included.
-    """
+def end_of_answer(finish: FinishChunk, usage: Usage, limits: Limits) -> RunEnd:
+    """Return the end that an answer without tool calls brings; `usage` is the run's, this answer included."""
     if _is_out_of_tokens(finish, usage, limits):
-        return _limit_end(
-            StopReason.MAX_OUTPUT_TOKENS,
-            Reason.OUTPUT_TOKEN_LIMIT_REACHED,
-            f"the run reached its limit of {limits.max_output_tokens} output tokens",
-            {"max_output_tokens": str(limits.max_output_tokens)},
-        )
+        return _out_of_tokens(limits)
+    return RunEnd(RunState.SUCCEEDED, _ANSWERS.get(finish.reason, StopReason.ANSWERED))
+
+
+def limit_reached(usage: Usage, limits: Limits) -> RunEnd | None:
+    """Return the end of a run that may not ask its model again, or None when it may.
+
+    What the run has consumed tells it alone, whichever attempt consumed it.
+    """
+    if limits.max_output_tokens is not None and usage.output_tokens >= limits.max_output_tokens:
+        return _out_of_tokens(limits)
     if usage.tool_calls > limits.max_tool_calls:
         return _limit_end(
             StopReason.MAX_TOOL_CALLS,
@@ -36,19 +38,14 @@ def end_after(finish: FinishChunk, usage: Usage, limits: Limits) -> RunEnd | Non
             f"the run reached its limit of {limits.max_tool_calls} tool calls",
             {"max_tool_calls": str(limits.max_tool_calls)},
         )
-    if finish.tool_calls:
-        return None
-    return RunEnd(RunState.SUCCEEDED, _ANSWERS.get(finish.reason, StopReason.ANSWERED))
-
-
-def out_of_steps(limits: Limits) -> RunEnd:
-    """Return the end of a run whose last allowed model call still asked for tools."""
-    return _limit_end(
-        StopReason.MAX_STEPS,
-        Reason.STEP_LIMIT_REACHED,
-        f"the run reached its limit of {limits.max_steps} model calls",
-        {"max_steps": str(limits.max_steps)},
-    )
+    if usage.model_calls >= limits.max_steps:
+        return _limit_end(
+            StopReason.MAX_STEPS,
+            Reason.STEP_LIMIT_REACHED,
+            f"the run reached its limit of {limits.max_steps} model calls",
+            {"max_steps": str(limits.max_steps)},
+        )
+    return None
 
 
 def calls_to_run(finish: FinishChunk, usage: Usage, limits: Limits) -> int:
@@ -72,6 +69,15 @@ def _is_out_of_tokens(finish: FinishChunk, usage: Usage, limits: Limits) -> bool
         return False
     is_whole_answer = not finish.tool_calls and finish.reason is not FinishReason.LENGTH
     return usage.output_tokens + (not is_whole_answer) > limits.max_output_tokens
+
+
+def _out_of_tokens(limits: Limits) -> RunEnd:
+    return _limit_end(
+        StopReason.MAX_OUTPUT_TOKENS,
+        Reason.OUTPUT_TOKEN_LIMIT_REACHED,
+        f"the run reached its limit of {limits.max_output_tokens} output tokens",
+        {"max_output_tokens": str(limits.max_output_tokens)},
+    )
 
 
 def _limit_end(stop_reason: StopReason, reason: Reason, message: str, limit: Mapping[str, str]) -> RunEnd:

@@ -33,6 +33,11 @@ class PresentedKey:
     def mint(cls) -> "PresentedKey":
         """Make a key with 256 random bits. Ids sort by creation and are no secret."""
         key_id = _base62(time.time_ns() // 1_000_000, _TIME_WIDTH) + _random(_ID_WIDTH - _TIME_WIDTH)
+        return cls.with_new_secret(key_id)
+
+    @classmethod
+    def with_new_secret(cls, key_id: str) -> "PresentedKey":
+        """Make another secret of 256 random bits for a key."""
         return cls(key_id, _random(_SECRET_WIDTH))
 
     @property

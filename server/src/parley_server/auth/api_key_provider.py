@@ -3,28 +3,23 @@
 import asyncio
 import hashlib
 import hmac
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from parley_server.auth.api_key import PREFIX, PresentedKey
 from parley_server.auth.provider import BUDGET_S, NOT_MINE, AuthProvider, Credentials, NotMine
-from parley_server.domain.api_key import ApiKey
+from parley_server.domain.api_key import ApiKey, StoredKey
 from parley_server.domain.errors import CredentialsInvalidError
 from parley_server.domain.principal import Principal
 
 CACHE_S = 1.0
 _MAX_CACHED = 1024
 _NO_HASH = bytes(32)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredKey:
-    """A key as it is kept: what is known of it and the keyed hash of its secret."""
-
-    key: ApiKey
-    secret_hash: bytes
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class KeyStore(Protocol):
@@ -44,69 +39,119 @@ class _Verified:
 
 
 class ApiKeyProvider(AuthProvider):
-    """Accepts `Authorization: Bearer parley_...`.
+    """Accepts `Authorization: Bearer parley_...`; `on_use` is told the ids of keys in use, about once in CACHE_S each.
 
-    A key that was verified is remembered for CACHE_S, by its keyed hash: a revocation by another process works after
-    that time at the latest, one by this process at once through `forget`.
+    A key that was verified is remembered for CACHE_S, by its keyed hash: a change by another process works after that
+    time at the latest, one by this process at once through `forget`.
     """
 
-    def __init__(self, keys: KeyStore, hash_key: bytes, budget_s: float = BUDGET_S) -> None:
+    def __init__(
+        self,
+        keys: KeyStore,
+        hash_key: bytes,
+        budget_s: float = BUDGET_S,
+        on_use: Callable[[str, datetime], None] = lambda _, __: None,
+    ) -> None:
         self._keys = keys
         self._hash_key = hash_key
         self._budget_s = budget_s
+        self._on_use = on_use
         self._verified: dict[bytes, _Verified] = {}
-        self._revocations = 0
+        self._changes = 0
+
+    def recall(self, credentials: Credentials) -> Principal | None:
+        """Return the owner of a key that was verified within CACHE_S."""
+        verified = self._remembered(credentials)
+        return verified.principal if verified is not None and verified.until > time.monotonic() else None
+
+    def knows(self, credentials: Credentials) -> bool:
+        """Tell whether the key was good when it was looked up last, and is among those used lately."""
+        return self._remembered(credentials) is not None
 
     async def authenticate(self, credentials: Credentials) -> Principal | NotMine:
-        """Return the key's owner; NOT_MINE without a bearer that begins as our keys do.
+        """Look the key up and return its owner; NOT_MINE without a bearer that begins as our keys do.
 
         Raises:
             CredentialsInvalidError: it is no key of ours, or is expired or revoked.
             TimeoutError: the store did not answer within the budget.
         """
-        scheme, _, token = (credentials.authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token.startswith(PREFIX):
+        token = _token_of(credentials)
+        if token is None:
             return NOT_MINE
-        digest = hashlib.blake2b(token.encode(), key=self._hash_key, digest_size=32, person=b"parley-cache").digest()
-        verified = self._verified.get(digest)
-        if verified is None or verified.until <= time.monotonic():
-            revocations = self._revocations
+        digest = self._digest(token)
+        changes = self._changes
+        try:
             verified = await self._verify(token)
-            if revocations == self._revocations:
-                self._remember(digest, verified)
+        except CredentialsInvalidError:
+            self._verified.pop(digest, None)
+            raise
+        if changes == self._changes:
+            self._remember(digest, verified)
         return verified.principal
 
     def forget(self, credential_id: str) -> None:
         """Look the key up again at its next use, also if it is being looked up just now."""
-        self._revocations += 1
+        self._changes += 1
+        for digest, verified in self._verified.items():
+            if verified.principal.credential_id == credential_id:
+                self._verified[digest] = _Verified(verified.principal, until=-math.inf)
+
+    def forget_all(self) -> None:
+        """Look every key up again at its next use."""
+        self._changes += 1
         self._verified = {
-            digest: verified
-            for digest, verified in self._verified.items()
-            if verified.principal.credential_id != credential_id
+            digest: _Verified(verified.principal, until=-math.inf) for digest, verified in self._verified.items()
         }
 
+    def _remembered(self, credentials: Credentials) -> _Verified | None:
+        token = _token_of(credentials)
+        return None if token is None else self._verified.get(self._digest(token))
+
+    def _digest(self, token: str) -> bytes:
+        return hashlib.blake2b(token.encode(), key=self._hash_key, digest_size=32, person=b"parley-cache").digest()
+
     def _remember(self, digest: bytes, verified: _Verified) -> None:
+        # The last one of a dictionary is the newest, so what makes room is what was verified longest ago.
+        self._verified.pop(digest, None)
         if len(self._verified) >= _MAX_CACHED:
-            self._verified.clear()
+            del self._verified[next(iter(self._verified))]
         self._verified[digest] = verified
 
     async def _verify(self, token: str) -> _Verified:
         presented = PresentedKey.parse(token)
         if presented is None:
             raise CredentialsInvalidError
-        # Counted from before the question: a revocation elsewhere meanwhile is not outlived by more than CACHE_S.
-        until = time.monotonic() + CACHE_S
+        # Counted from before the question: a change elsewhere meanwhile is not outlived by more than CACHE_S.
+        asked = time.monotonic()
         async with asyncio.timeout(self._budget_s):
             stored = await self._keys.find(presented.key_id)
-        # Hashed and compared for an unknown id as well, so that the time taken does not tell which ids exist.
-        expected = stored.secret_hash if stored else _NO_HASH
-        matches = hmac.compare_digest(presented.hash(self._hash_key), expected)
         now = datetime.now(UTC)
-        if stored is None or not matches or not stored.key.is_valid_at(now):
+        good_for = _time_left(stored, presented.hash(self._hash_key), now)
+        if stored is None or good_for <= timedelta():
             raise CredentialsInvalidError
-        if stored.key.expire_time is not None:
-            until = min(until, time.monotonic() + (stored.key.expire_time - now).total_seconds())
-        return _Verified(_principal_of(stored.key), until)
+        self._on_use(stored.key.key_id, now)
+        return _Verified(_principal_of(stored.key), asked + min(CACHE_S, good_for.total_seconds()))
+
+
+def _token_of(credentials: Credentials) -> str | None:
+    scheme, _, token = (credentials.authorization or "").partition(" ")
+    return token if token.startswith(PREFIX) and scheme.lower() == "bearer" else None
+
+
+def _time_left(stored: StoredKey | None, presented: bytes, now: datetime) -> timedelta:
+    """Return how long the presented hash is still good for; nothing or less if it is not.
+
+    Two hashes are always compared, whatever there is to compare, so that the time taken tells neither which ids exist
+    nor which keys have two secrets.
+    """
+    current = stored.secret_hash if stored is not None else _NO_HASH
+    previous = (stored.previous_secret_hash if stored is not None else None) or _NO_HASH
+    is_current, is_previous = hmac.compare_digest(presented, current), hmac.compare_digest(presented, previous)
+    if stored is None or not (key := stored.key).is_valid_at(now):
+        return timedelta()
+    if is_current:
+        return (key.expire_time or _NEVER) - now
+    return ((key.previous_secret_end(now) if is_previous else None) or now) - now
 
 
 def _principal_of(key: ApiKey) -> Principal:

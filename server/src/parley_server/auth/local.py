@@ -23,11 +23,13 @@ class LocalProvider(AuthProvider):
             kind=PrincipalKind.USER, subject=operating_system_user(), scopes=ALL_SCOPES, method="local"
         )
 
+    def recall(self, credentials: Credentials) -> Principal | None:
+        """Return the operating-system user; None from afar, or when a credential was sent."""
+        return self._principal if credentials.authorization is None and credentials.is_local else None
+
     async def authenticate(self, credentials: Credentials) -> Principal | NotMine:
-        """Return the operating-system user; NOT_MINE from afar, or when a credential was sent."""
-        if credentials.authorization is None and credentials.is_local:
-            return self._principal
-        return NOT_MINE
+        """Do as `recall` does: there is nothing to ask."""
+        return self.recall(credentials) or NOT_MINE
 
 
 def operating_system_user() -> str:

@@ -3,18 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from parley_server.domain.errors import ScopeMissingError
-from parley_server.domain.principal import Principal
+from parley_server.domain.errors import PrincipalNotAllowedError, ScopeMissingError
+from parley_server.domain.principal import Principal, PrincipalKind
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Who may call a method: holders of `scope`; with an empty one every authenticated caller."""
+    """Who may call a method: holders of `scope`, with an empty one everybody; of one kind, or with None of either.
+
+    `audit` asks for a record of every call.
+    """
 
     scope: str = ""
+    principal_kind: PrincipalKind | None = None
+    audit: bool = False
 
     def check(self, principal: Principal) -> None:
-        """Let `principal` pass. Raises ScopeMissingError."""
+        """Let `principal` pass. Raises PrincipalNotAllowedError, ScopeMissingError."""
+        if self.principal_kind is not None and principal.kind is not self.principal_kind:
+            raise PrincipalNotAllowedError(self.principal_kind)
         if self.scope and self.scope not in principal.scopes:
             raise ScopeMissingError(f"the credential lacks the scope {self.scope}", metadata={"scope": self.scope})
 

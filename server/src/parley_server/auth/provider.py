@@ -1,13 +1,12 @@
 """Who calls: a provider turns what a call brings into the principal it proves."""
 
-import ipaddress
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
-from urllib.parse import unquote
 
+from parley_server.auth.peer import is_local
 from parley_server.domain.principal import Principal
 
 
@@ -25,23 +24,7 @@ class Credentials:
     @property
     def is_local(self) -> bool:
         """Tell whether the call came over a unix socket, or over TCP from this machine."""
-        family, _, address = self.peer().partition(":")
-        match family:
-            case "unix" | "unix-abstract":
-                return True
-            case "ipv4":
-                return address.startswith("127.")
-            case _:
-                return family == "ipv6" and _is_loopback_v6(unquote(address))
-
-
-def _is_loopback_v6(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        parsed = ipaddress.IPv6Address(host)
-    except ValueError:
-        return False
-    return (parsed.ipv4_mapped or parsed).is_loopback
+        return is_local(self.peer())
 
 
 class NotMine(Enum):
@@ -66,5 +49,16 @@ class AuthProvider(ABC):
             AuthUnavailableError, TimeoutError: whether they are good cannot be told now.
         """
 
+    def recall(self, credentials: Credentials) -> Principal | None:  # noqa: ARG002  # for those that remember
+        """Return the caller whom these credentials proved so lately that they need not be looked at again."""
+        return None
+
+    def knows(self, credentials: Credentials) -> bool:  # noqa: ARG002  # for those that remember
+        """Tell whether these very credentials were good when they were looked at last: they are no guess."""
+        return False
+
     def forget(self, credential_id: str) -> None:  # noqa: B027  # only providers that remember override it
         """Drop what is remembered of a credential that was revoked; a provider that remembers nothing ignores it."""
+
+    def forget_all(self) -> None:  # noqa: B027  # only providers that remember override it
+        """Drop what is remembered of every credential."""

@@ -85,6 +85,10 @@ class ContextClaim(BaseModel):
     locale: Locale = ""
     client: ClientInfo = ClientInfo()
 
+    def at(self, timestamp: datetime | None) -> Self:
+        """Return the same claim, made at `timestamp`, which is in UTC."""
+        return self.model_copy(update={"timestamp": timestamp})
+
 
 class RequestContext(BaseModel):
     """The checked context of one call, or of work done later in a user's name.

@@ -72,14 +72,18 @@ class Reason(StrEnum):
     AUTH_RATE_LIMITED = auto()
     PRINCIPAL_NOT_ALLOWED = auto()
     SERVER_OVERLOADED = auto()
+    ATTEMPTS_EXHAUSTED = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One field that breaks a rule; `field` is its path in the request (`run.input[0].text`)."""
+    """One field that breaks a rule; `field` is its path in the request (`run.input[0].text`), empty for all of it."""
 
     field: str
     description: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.description}" if self.field else self.description
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ class InvalidRequestError(ParleyError):
     @classmethod
     def of_all(cls, violations: Sequence[Violation]) -> "InvalidRequestError":
         """Build the error for all the fields that break a rule; at least one."""
-        return cls("; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations)
+        return cls("; ".join(map(str, violations)), violations=violations)
 
 
 class MalformedMessageError(ParleyError):

@@ -43,11 +43,18 @@ class Principal(BaseModel):
     method: str
     credential_id: str = ""
 
+    @property
+    def name(self) -> str:
+        """The caller for logs and keys, such as `user:ann`: a user and a service may have one subject."""
+        return f"{self.kind}:{self.subject}"
+
     def may_act_as(self, user_id: str) -> bool:
         """Tell whether this caller may speak for `user_id`: himself, or inside a service's patterns."""
         if user_id == self.subject:
             return True
-        return self.kind is PrincipalKind.SERVICE and any(_covers(pattern, user_id) for pattern in self.act_as)
+        if self.kind is not PrincipalKind.SERVICE or not is_user_id(user_id):
+            return False
+        return any(_covers(pattern, user_id) for pattern in self.act_as)
 
 
 def _covers(pattern: str, user_id: str) -> bool:

@@ -4,12 +4,13 @@ An event has no seq of its own before the log's writer gives it one; `EventCodec
 the bytes that are both stored and sent.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from parley_server.domain.run import RunEnd
-from parley_server.domain.tool import ToolCallStatus, ToolEffect
+from parley_server.domain.tool import CallRecord, ToolCallStatus, ToolEffect
 from parley_server.domain.usage import Usage
 
 
@@ -27,6 +28,18 @@ class RunStarted:
     """The first attempt begins."""
 
     model: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRestarted:
+    """A new owner goes on with the run; what was said of the discarded items counts as never said.
+
+    `attempt` is its number, from 2; `reason` a word of capitals.
+    """
+
+    attempt: int
+    discarded_item_ids: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +126,7 @@ class RunFinished:
 EventBody = (
     RunAccepted
     | RunStarted
+    | AttemptRestarted
     | TextDelta
     | ReasoningDelta
     | ReasoningCompleted
@@ -123,6 +137,9 @@ EventBody = (
     | Warned
     | RunFinished
 )
+
+# What happened, and the id of the item it belongs to; empty for the run as a whole.
+ItemEvent = tuple[EventBody, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +163,13 @@ class StoredEvent:
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryTruncated:
+    """Told to a watcher in place of events that are folded away; `first_available_seq` is that of the next one."""
+
+    first_available_seq: int
+
+
 class EventCodec(Protocol):
     """Turns events into the bytes of the contract and back; handed in by the composition root."""
 
@@ -157,12 +181,28 @@ class EventCodec(Protocol):
         """Read `encode`'s bytes; a body this version does not know becomes a `Warned`."""
         ...
 
+    def is_fleeting(self, payload: bytes) -> bool:
+        """Tell whether an event says in pieces what a later one says whole, and is folded away with time."""
+        ...
+
 
 class EventSink(Protocol):
     """Where an agent and its tools put what happens in a run."""
 
     async def emit(self, body: EventBody, item_id: str = "") -> None:
         """Append one event to the run's log; waits only when the store is far behind."""
+        ...
+
+    async def emit_all(self, events: Sequence[ItemEvent], calls: Sequence[CallRecord] = ()) -> None:
+        """Append events that mean something only together: after a crash either all of them are there or none.
+
+        `calls` are entered in the journal of effects by the same transaction. A `ToolCallFinished`, here or in
+        `emit`, ends its call there too.
+        """
+        ...
+
+    async def dispatched(self, call_ids: Sequence[str]) -> None:
+        """Note in the journal of effects that these calls happen from now on; durable when this returns."""
         ...
 
     async def flush(self) -> None:

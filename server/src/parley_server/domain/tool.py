@@ -30,6 +30,34 @@ class ToolCallStatus(StrEnum):
     UNKNOWN_OUTCOME = "unknown_outcome"
 
 
+class CallState(StrEnum):
+    """How far a call has come, as the journal of effects knows it.
+
+    From DISPATCHED on it may have taken effect; a PLANNED one certainly has not.
+    """
+
+    PLANNED = "planned"
+    DISPATCHED = "dispatched"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """A call as the journal of effects knows it: written before it happens, so that a crash leaves no doubt unmarked.
+
+    `effect` is None for a tool the agent does not have; `fingerprint` and `idempotency_key` are empty for a call
+    that is refused without being dispatched.
+    """
+
+    call_id: str
+    item_id: str
+    name: str
+    effect: ToolEffect | None
+    state: CallState
+    fingerprint: str = ""
+    idempotency_key: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
     """A tool as the model sees it. `input_schema_json` is a JSON Schema of an object."""
@@ -48,6 +76,14 @@ class ToolCall:
     call_id: str
     name: str
     arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnansweredCall:
+    """A call that an earlier attempt of the run has told and not answered."""
+
+    call: ToolCall
+    record: CallRecord
 
 
 @dataclass(frozen=True, slots=True)

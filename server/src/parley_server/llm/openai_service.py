@@ -62,6 +62,8 @@ class OpenAIService:
         except ModelError as error:
             log.warning("model_call_failed", reason=error.reason)
             raise
+        finally:
+            patience.close()
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -17,12 +17,14 @@ T = TypeVar("T")
 class Method:
     """An rpc of a registered service.
 
-    `name` is its full name, `/parley.v1.AgentService/GetRun`. A public one is served without credentials.
+    `name` is its full name, `/parley.v1.AgentService/GetRun`. A public one is served without credentials. One with a
+    stream of requests reads them itself.
     """
 
     name: str
     request_type: type[Message]
     is_public: bool
+    has_request_stream: bool = False
 
 
 @dataclass(slots=True)
@@ -31,17 +33,19 @@ class Call:
 
     It is filled in and not copied, since that is most of what the chain would cost. Servicers never see it.
     `peer` asks the transport for the other end's address; `receive` reads the request's message off the wire, which
-    nobody does before the caller is let in.
+    nobody does before the caller is let in; `receive_next` reads the next one of a stream of requests, None at its end.
     """
 
     method: Method
     metadata: CallMetadata
     peer: Callable[[], str]
     receive: Callable[[], Awaitable[bytes]]
+    receive_next: Callable[[], Awaitable[bytes | None]]
     claim: ContextClaim | None = None
     principal: Principal | None = None
     context: RequestContext | None = None
     request: Message | None = None
+    is_allowed: bool = False
 
 
 # A message, or the bytes of one that was serialized before.

@@ -28,11 +28,31 @@ class HealthServicer:
         self._names = frozenset(services) | {WHOLE_SERVER}
         self._drain = drain
         self._serving = False
+        self._overloaded = False
+        self._stores = True
         self._changed = asyncio.Event()
 
     def set_serving(self, serving: bool) -> None:
         """Say from now on that all services serve, or that none does."""
         self._serving = serving
+        self._tell()
+
+    def set_overloaded(self, overloaded: bool) -> None:
+        """Say from now on that no service serves, or that they do again as `set_serving` said."""
+        self._overloaded = overloaded
+        self._tell()
+
+    def set_storing(self, stores: bool) -> None:
+        """Say from now on whether what callers say can be stored; no service serves where it cannot."""
+        self._stores = stores
+        self._tell()
+
+    @property
+    def is_serving(self) -> bool:
+        """Tell whether the server as a whole serves; from any thread."""
+        return self._serving and self._stores and not self._overloaded
+
+    def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -67,5 +87,5 @@ class HealthServicer:
     def _response(self, name: str) -> pb.HealthCheckResponse:
         if name not in self._names:
             return pb.HealthCheckResponse(status=pb.HealthCheckResponse.SERVICE_UNKNOWN)
-        state = pb.HealthCheckResponse.SERVING if self._serving else pb.HealthCheckResponse.NOT_SERVING
+        state = pb.HealthCheckResponse.SERVING if self.is_serving else pb.HealthCheckResponse.NOT_SERVING
         return pb.HealthCheckResponse(status=state)

@@ -1,16 +1,22 @@
 """Where the server listens: the settings, and what may be said of an address before it is bound."""
 
+import asyncio
 import ipaddress
 import re
 import socket
 from dataclasses import dataclass
+from typing import Literal
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from parley_server.domain.errors import StartError
 
+_HOUR_S = 3600.0
 DEFAULT_LISTEN = "127.0.0.1:50051"
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
+
+_log = structlog.get_logger(__name__)
 
 
 class ListenError(StartError):
@@ -26,10 +32,34 @@ class ServerSettings(BaseModel):
     """`HOST:PORT`, with port 0 for any free one, or `unix:PATH`."""
 
     allow_insecure_listen: bool = False
-    """Allows an address that other machines can reach, in the clear: credentials and texts can be read on the way."""
+    """Allows an address that other machines can reach, in the clear: credentials and texts can be read on the way. A
+    warning in the log says so every hour. With a certificate in `[tls]` there is no need for it."""
+
+    max_connections: int = Field(default=800, ge=1, le=1_000_000)
+    """How many connections the server holds; it closes further ones at once. Each takes a file descriptor, of which
+    the store and the model need some, too: raise it together with the process's limit (`ulimit -n`)."""
+
+    reflection: Literal["auto", "on", "off"] = "auto"
+    """Whether tools may ask the server for its protos, with a credential; `auto` is on where only this machine reaches
+    it."""
+
+    drain_delay_s: float = Field(default=0.0, ge=0, le=600)
+    """How long, in seconds, a stopping server goes on as before, save that its health is NOT_SERVING: the time that a
+    load balancer takes to notice."""
 
     drain_grace_s: float = Field(default=30.0, ge=0, le=3600)
     """How long, in seconds, a stopping server lets calls under way go on."""
+
+    overload_lag_s: float = Field(default=1.0, gt=0, le=60)
+    """How far, in seconds, the server may be behind with its work before it refuses new calls and its health says so,
+    until it has caught up."""
+
+    @property
+    def reflects(self) -> bool:
+        """Tell whether reflection is served. Raises ListenError when the address is none."""
+        if self.reflection == "auto":
+            return Listener.parse(self.listen).is_local
+        return self.reflection == "on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +94,23 @@ class Listener:
         """Return the address as text, with the port that was bound."""
         return f"unix:{self.path}" if self.path else f"{self.host}:{port}"
 
-    def check(self, *, allow_insecure: bool) -> None:
+    def check(self, *, has_tls: bool, allow_insecure: bool) -> None:
         """Refuse an address that must not be listened on. Raises ListenError."""
-        if not self.is_local and not allow_insecure:
+        if not (self.is_local or has_tls or allow_insecure):
             raise ListenError(
-                f"[server] listen: {self.host} is reachable from other machines and this server has no TLS yet; "
-                "listen on 127.0.0.1 or a unix socket, or set [server] allow_insecure_listen = true"
+                f"[server] listen: {self.host} is reachable from other machines; set [tls] certificate_file and "
+                "private_key_file, or listen on 127.0.0.1 or a unix socket, "
+                "or set [server] allow_insecure_listen = true where the network itself is safe"
             )
         if self.path and _answers(self.path):
             raise ListenError(f"[server] listen: another server listens on unix:{self.path}; stop it or choose another")
+
+
+async def complain_of_insecurity(address: str, every_s: float = _HOUR_S) -> None:
+    """Log, until cancelled, that `address` is served in the clear to other machines."""
+    while True:
+        _log.warning("insecure_listen", address=address, hint="set [tls] certificate_file and private_key_file")
+        await asyncio.sleep(every_s)
 
 
 def _answers(path: str) -> bool:

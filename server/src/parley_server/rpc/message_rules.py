@@ -1,16 +1,28 @@
 """The rules that the protos state for every field, checked before any servicer sees a message."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import protovalidate
+from buf.validate import validate_pb2
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from parley_server.domain.errors import InvalidRequestError, Violation
 
+# No list in a smaller message is long enough to hold anybody up.
+_SMALL_BYTES = 1024
+_MAX_KEY_CHARACTERS = 64
+
 
 def validate(message: Message) -> None:
-    """Check a message. Raises InvalidRequestError that names every field which breaks a rule."""
+    """Check a message.
+
+    Raises:
+        InvalidRequestError: it names every field which breaks a rule; lists that are too long it names alone.
+    """
+    if message.ByteSize() > _SMALL_BYTES and (overlong := list(_overlong_lists(message))):
+        raise InvalidRequestError.of_all(overlong)
     if found := protovalidate.collect_violations(message):
         raise InvalidRequestError.of_all([_violation(each) for each in found])
 
@@ -21,6 +33,24 @@ def warm(message_types: Iterable[type[Message]]) -> None:
         protovalidate.collect_violations(message_type())
 
 
+def _overlong_lists(message: Message, path: str = "") -> Iterator[Violation]:
+    """Find lists of messages over their maximum.
+
+    The rules are checked in every item of those too, and a million empty ones would hold up the server for half a
+    minute.
+    """
+    for field, value in message.ListFields():
+        place = path + field.name
+        if isinstance(value, Message):
+            yield from _overlong_lists(value, f"{place}.")
+        elif field.message_type is not None and 0 < (maximum := _max_items(field)) < len(value):
+            yield Violation(place, f"must contain no more than {maximum} items")
+
+
+def _max_items(field: FieldDescriptor) -> int:
+    return field.GetOptions().Extensions[validate_pb2.field].repeated.max_items
+
+
 def _violation(found: protovalidate.Violation) -> Violation:
     elements = found.proto.field.elements if found.proto.field else ()
     path = ".".join(element.field_name + _subscript(element) for element in elements)
@@ -28,5 +58,7 @@ def _violation(found: protovalidate.Violation) -> Violation:
 
 
 def _subscript(element: protovalidate.FieldPathElementPb) -> str:
-    """Return the place in a list or map, `[0]` or `["key"]`."""
-    return f"[{json.dumps(element.subscript.value)}]" if element.subscript else ""
+    """Return the place in a list or map, `[0]` or `["key"]`; nothing for a key that is none of the contract's."""
+    if element.subscript is None or len(str(element.subscript.value)) > _MAX_KEY_CHARACTERS:
+        return ""
+    return f"[{json.dumps(element.subscript.value)}]"

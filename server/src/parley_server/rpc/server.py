@@ -1,15 +1,20 @@
 """The gRPC server: services behind the chain of interceptors, on one listener."""
 
+import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import grpc
+from google.rpc import error_details_pb2
 
-from parley_server.auth.policy import AccessPolicy
+from parley_server.auth.policy import AccessPolicy, Rule
 from parley_server.rpc.call import Handler, Method
+from parley_server.rpc.call_observer import CallObserver
+from parley_server.rpc.core_server import core_server
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.health import HEALTH_DESCRIPTOR, HealthServicer
+from parley_server.rpc.interceptors.audit import AuditTrail
 from parley_server.rpc.interceptors.authentication import Authentication, Authenticator
 from parley_server.rpc.interceptors.exchange import GuardLimits
 from parley_server.rpc.interceptors.guard import Guard, RpcHandler
@@ -19,15 +24,19 @@ from parley_server.rpc.interceptors.request_context import ClaimReader, ContextB
 from parley_server.rpc.interceptors.validation import Validation
 from parley_server.rpc.listener import Listener, ListenError, ServerSettings
 from parley_server.rpc.message_rules import warm
+from parley_server.rpc.overload import Overload
+from parley_server.rpc.reflection import ReflectionServicer, reflection_descriptors
 from parley_server.rpc.server_options import SERVER_OPTIONS
 from parley_server.rpc.service import Service, StreamingRpc, UnaryRpc, rpcs_of
 
 T = TypeVar("T")
 
 
-def _chain(authenticator: Authenticator, policy: AccessPolicy) -> tuple[Interceptor, ...]:
-    """Return what stands between the guard and the servicers, outermost first."""
+def _admission(authenticator: Authenticator, policy: AccessPolicy) -> tuple[Interceptor, ...]:
+    """Return what stands between the guard and the message, outermost first."""
     return (
+        # Outside of all that may refuse a call.
+        AuditTrail(policy),
         # By the metadata alone, before anything is spent on finding out who calls.
         ClaimReader(),
         # Before everything that depends on who calls.
@@ -36,79 +45,109 @@ def _chain(authenticator: Authenticator, policy: AccessPolicy) -> tuple[Intercep
         ContextBinder(),
         # Nobody may learn by the errors below about methods that are not for him.
         PolicyEnforcement(policy),
-        # Last, because it reads the message: whoever may not ask does not get the server to do that.
-        Validation(),
     )
 
 
-# Whoever asks for health has no credentials and needs none.
-_PUBLIC_CHAIN: tuple[Interceptor, ...] = (Validation(),)
+def _chain(method: Method, admission: Sequence[Interceptor]) -> tuple[Interceptor, ...]:
+    """Return what stands between the guard and a method's servicer, outermost first."""
+    return (
+        # Whoever asks for health has no credentials and needs none.
+        *(() if method.is_public else admission),
+        # Last, because it reads the message: whoever may not ask does not get the server to do that.
+        *(() if method.has_request_stream else (Validation(),)),
+    )
 
 
 class RpcServer:
-    """Serves `services`, and health beside them. Build it inside the running loop.
+    """Serves `services`, and health beside them, and reflection where it is wanted. Build it inside the running loop.
 
-    `health` is NOT_SERVING until its owner says otherwise.
+    `health` is NOT_SERVING until its owner says otherwise. `options` set up the gRPC core.
 
     Raises:
         TypeError: a servicer lacks an rpc of its service.
         MethodWithoutRuleError: an rpc has no access rule.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what has a default is for a few
         self,
         services: Sequence[Service],
         authenticator: Authenticator,
         drain: Drain,
         limits: GuardLimits = GuardLimits(),  # noqa: B008  # frozen
+        *,
+        reflection: bool = False,
+        options: Sequence[tuple[str, int]] = SERVER_OPTIONS,
+        observer: CallObserver | None = None,
     ) -> None:
+        if reflection:
+            services = (*services, *_reflection(services, drain))
         self.health = HealthServicer((service.descriptor.full_name for service in services), drain)
         self._drain = drain
         health = Service(HEALTH_DESCRIPTOR, self.health, is_public=True)
         rpcs = [rpc for service in (*services, health) for rpc in rpcs_of(service)]
         warm(rpc.method.request_type for rpc in rpcs)
-        self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        self._server.add_generic_rpc_handlers([_MethodTable(_handlers(rpcs, authenticator, Guard(drain, limits)))])
+        self._observer = observer or CallObserver()
+        self._overload = Overload(self._observer.recorder, self.health)
+        guard = Guard(drain, self._overload, limits, self._observer)
+        self._server = core_server(options, _handlers(rpcs, authenticator, guard))
 
-    async def start(self, settings: ServerSettings) -> str:
-        """Listen and serve; return the address that was bound, the port filled in. Raises ListenError."""
+    async def start(self, settings: ServerSettings, credentials: grpc.ServerCredentials | None = None) -> str:
+        """Listen and serve, over TLS with `credentials`; return the address that was bound, the port filled in.
+
+        Raises:
+            ListenError: the address is none, in use, or one that must not be served in the clear.
+        """
         listener = Listener.parse(settings.listen)
-        listener.check(allow_insecure=settings.allow_insecure_listen)
-        port = self._bind(listener)
+        listener.check(has_tls=credentials is not None, allow_insecure=settings.allow_insecure_listen)
+        port = self._bind(listener, credentials)
         await self._server.start()
+        self._overload.start(settings.overload_lag_s)
         return listener.with_port(port)
 
-    async def stop(self, grace_s: float) -> None:
-        """Stop: refuse new calls, end streams at an event boundary, let other calls go on for at most `grace_s`."""
-        self.health.set_serving(False)
-        self._drain.start()
-        await self._server.stop(grace_s)
+    async def stop(self, grace_s: float, delay_s: float = 0.0) -> None:
+        """Stop: refuse new calls, end streams at an event boundary, let other calls go on for at most `grace_s`.
 
-    def _bind(self, listener: Listener) -> int:
+        For `delay_s` before that only health says so, and whoever asks it can send his calls elsewhere.
+        """
+        self.health.set_serving(False)
+        await asyncio.sleep(delay_s)
+        self._drain.start(grace_s)
+        await self._server.stop(grace_s)
+        self._overload.stop()
+        self._observer.settle()
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether new calls are welcome; from any thread."""
+        return self.health.is_serving and not self._overload.active
+
+    def _bind(self, listener: Listener, credentials: grpc.ServerCredentials | None) -> int:
         """Bind the listener and return its port; a unix socket is made for this user alone."""
+        address = listener.with_port(listener.port)
         former_umask = os.umask(0o177) if listener.path else None
         try:
-            port = self._server.add_insecure_port(listener.with_port(listener.port))
+            if credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, credentials)
         except RuntimeError:
             port = 0
         finally:
             if former_umask is not None:
                 os.umask(former_umask)
         if port == 0:
-            address = listener.with_port(listener.port)
             raise ListenError(f"[server] listen: {address} is in use or not ours to bind; choose another with --listen")
         return port
 
 
-class _MethodTable(grpc.GenericRpcHandler):
-    """Finds handlers by the method's name; faster than the core's own registration, which waits on every method."""
-
-    def __init__(self, handlers: Mapping[str, RpcHandler]) -> None:
-        self._handlers = handlers
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "RpcHandler | None":
-        """Return the handler; None leaves the answer, UNIMPLEMENTED, to the core."""
-        return self._handlers.get(handler_call_details.method)
+def _reflection(services: Sequence[Service], drain: Drain) -> list[Service]:
+    """Return the services that tell of `services`, of health and of themselves, to every authenticated caller."""
+    own = reflection_descriptors()
+    # What an error's details are is told, too; no service's proto imports it.
+    servicer = ReflectionServicer(
+        (*(service.descriptor for service in services), HEALTH_DESCRIPTOR, *own), drain, [error_details_pb2.DESCRIPTOR]
+    )
+    return [Service(descriptor, servicer, rule=Rule()) for descriptor in own]
 
 
 def _handlers(
@@ -116,10 +155,10 @@ def _handlers(
 ) -> dict[str, RpcHandler]:
     """Build the chain around every rpc, once."""
     policy = AccessPolicy({rpc.method.name: rpc.rule for rpc in rpcs if rpc.rule is not None})
-    chain = _chain(authenticator, policy)
+    admission = _admission(authenticator, policy)
     handlers = {}
     for rpc in rpcs:
-        interceptors = _PUBLIC_CHAIN if rpc.method.is_public else chain
+        interceptors = _chain(rpc.method, admission)
         if isinstance(rpc, UnaryRpc):
             handlers[rpc.method.name] = guard.unary(rpc.method, _wrapped(rpc.method, rpc.handler, interceptors))
         else:

@@ -15,11 +15,14 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # Per connection; the client queues what is over it.
     ("grpc.max_concurrent_streams", 256),
+    # Else the core lets every call send four megabytes before anybody asks for its message; what is asked for has room
+    # all the same.
+    ("grpc.http2.bdp_probe", 0),
     # While the event loop is held up calls queue here, and the core rejects what is over the limit as CANCELLED,
     # which no client retries.
     ("grpc.server.max_pending_requests", 20_000),
     ("grpc.server.max_pending_requests_hard_limit", 40_000),
-    ("grpc.server_max_unrequested_time_in_server", 10),
+    ("grpc.server_max_unrequested_time_in_server", 60),
     ("grpc.server_handshake_timeout_ms", 10_000),
     # A vanished client is noticed within time + timeout; for a frozen one the ping's own timeout counts.
     ("grpc.keepalive_time_ms", 60_000),
@@ -36,3 +39,8 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     # With it two servers could hold one port without a word.
     ("grpc.so_reuseport", 0),
 )
+
+
+def server_options(max_connections: int) -> tuple[tuple[str, int], ...]:
+    """Return all of them, with a bound for the connections of one listener."""
+    return (*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", max_connections))

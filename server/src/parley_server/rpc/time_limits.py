@@ -8,11 +8,14 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
+from parley_server.cut_off import CutOff
+
 
 class TimeLimits:
-    """Makes limits. The timer runs only while a limit does."""
+    """Makes limits. The timer runs only while a limit does. Build it in the running loop."""
 
     def __init__(self, tick_s: float) -> None:
+        self.loop = asyncio.get_running_loop()
         self._tick_s = tick_s
         self._running: set[TimeLimit] = set()
         self._ticking = False
@@ -26,58 +29,57 @@ class TimeLimits:
         self._running.add(limit)
         if not self._ticking:
             self._ticking = True
-            asyncio.get_running_loop().call_later(self._tick_s, self._tick)
+            self.loop.call_later(self._tick_s, self._tick)
 
     def stop(self, limit: "TimeLimit") -> None:
         """Watch a limit no longer."""
         self._running.discard(limit)
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self.loop.time()
         for limit in [limit for limit in self._running if limit.end <= now]:
-            limit.meet(now)
+            limit.meet()
         self._ticking = bool(self._running)
         if self._ticking:
-            loop.call_later(self._tick_s, self._tick)
+            self.loop.call_later(self._tick_s, self._tick)
 
 
 class TimeLimit:
-    """Bounds what is awaited inside `async with`, once. Raises TimeoutError from the block when it is met."""
+    """Bounds what is awaited inside `with`, once. Raises TimeoutError from the block when it is met."""
 
-    __slots__ = ("_limits", "_seconds", "_timeout", "end")
+    __slots__ = ("_cut_off", "_limits", "_seconds", "end")
 
     def __init__(self, limits: TimeLimits, seconds: float) -> None:
         self._limits = limits
         self._seconds = seconds
-        self._timeout = asyncio.timeout(None)
+        self._cut_off = CutOff(limits.loop)
         self.end = 0.0
 
     @property
     def is_met(self) -> bool:
         """Tell whether the time was up, and the TimeoutError is this limit's."""
-        return self._timeout.expired()
+        return self._cut_off.is_cut
 
-    async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
+    def __enter__(self) -> Self:
+        self._cut_off.__enter__()
         self.restart(self._seconds)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._limits.stop(self)
-        await self._timeout.__aexit__(exc_type, exc, traceback)
+        self._cut_off.__exit__(exc_type, exc, traceback)
 
     def restart(self, seconds: float | None) -> None:
         """Count anew from now; None lifts the limit."""
         if seconds is None:
             self._limits.stop(self)
         else:
-            self.end = asyncio.get_running_loop().time() + seconds
+            self.end = self._limits.loop.time() + seconds
             self._limits.start(self)
 
-    def meet(self, now: float) -> None:
+    def meet(self) -> None:
         """Cut off what is awaited inside."""
         self._limits.stop(self)
-        self._timeout.reschedule(now)
+        self._cut_off.cut()

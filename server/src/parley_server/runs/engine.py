@@ -15,27 +15,23 @@ import structlog
 from parley_server.agents.registry import AgentRegistry
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import (
-    ErrorKind,
-    ErrorStatus,
     InvalidRequestError,
     ParleyError,
-    Reason,
     ServerDrainingError,
+    StorageUnavailableError,
 )
-from parley_server.domain.run import Run, RunEnd, RunSpec, RunState
-from parley_server.runs.execution import CANCELLED, EXPIRED, Execution, RunJob, conclude, failed
-from parley_server.runs.transcript import RunTranscript
-from parley_server.storage.repositories import Idempotency, Store
+from parley_server.domain.idempotency import Idempotency
+from parley_server.domain.run import Run, RunEnd, RunSpec
+from parley_server.metrics.recorder import SILENT, Gauge, Recorder
+from parley_server.runs.execution import CANCELLED, EXPIRED, Execution, RunJob, conclude
+from parley_server.runs.recovery import end_of, job_of
+from parley_server.storage.repositories import Store
 from parley_server.storage.run_log import OwnershipLostError
-from parley_server.storage.worker_store import InterruptedRun, WorkerStore
+from parley_server.storage.worker_store import WorkerStore
 
 T = TypeVar("T")
 
 PARK_S = 10.0
-
-_RESTARTED = ErrorStatus(
-    ErrorKind.UNAVAILABLE, Reason.SERVER_RESTARTED, "the server was restarted while the run was under way"
-)
 
 _log = structlog.get_logger(__name__)
 
@@ -43,8 +39,11 @@ _log = structlog.get_logger(__name__)
 class RunEngine:
     """One per process. Call `recover` before the first `start`, `park` before the store is closed."""
 
-    def __init__(self, store: Store, worker_store: WorkerStore, agents: AgentRegistry) -> None:
+    def __init__(
+        self, store: Store, worker_store: WorkerStore, agents: AgentRegistry, recorder: Recorder = SILENT
+    ) -> None:
         self._store = store
+        self._recorder = recorder
         self._worker_store = worker_store
         self._agents = agents
         self._executions: dict[str, Execution] = {}
@@ -52,6 +51,8 @@ class RunEngine:
         self._cancels: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._draining = False
+        recorder.watch(Gauge.RUNS_LIVE, lambda: len(self._executions))
+        recorder.watch(Gauge.RUNS_QUEUED, lambda: len(self._waiting))
 
     async def start(self, context: RequestContext, spec: RunSpec, idempotency: Idempotency | None) -> Run:
         """Accept a run and set it to work, or to wait for its conversation; durable when this returns.
@@ -91,7 +92,7 @@ class RunEngine:
         return await runs.get(run_id)
 
     async def recover(self) -> None:
-        """Take over what the former process left: end the runs that were under way, go on with those that wait."""
+        """Take over what the former process left: go on with the runs that were under way, and those that wait."""
         interrupted, unstarted = await self._worker_store.take_over()
         for stored in unstarted:
             job = RunJob(stored.run, stored.context, stored.spec)
@@ -100,14 +101,15 @@ class RunEngine:
             else:
                 self._wait(job)
         for left in interrupted:
-            self._launch_next(await self._end_interrupted(left))
+            await self._go_on(job_of(left))
         if interrupted or unstarted:
-            _log.info("runs_recovered", ended=len(interrupted), resumed=len(unstarted))
+            _log.info("runs_recovered", interrupted=len(interrupted), unstarted=len(unstarted))
 
     async def park(self) -> None:
-        """Take no more runs and stop the work; what has no end stays unfinished in the store.
+        """Take no more runs and stop the work; what has no end stays unfinished in the store for the next start.
 
-        What the store does not take within PARK_S is given up here; the next start takes it over.
+        A WRITE under way has PARK_S to end and to have its result stored; after that it counts as of unknown outcome.
+        What the store does not take by then is given up too.
         """
         self._draining = True
         for _, timer in self._waiting.values():
@@ -126,13 +128,17 @@ class RunEngine:
         try:
             if (execution := self._executions.get(run_id)) is not None:
                 await execution.cancel()
-            elif self._stop_waiting(run_id) is not None:
-                await self._end_waiting(run_id, CANCELLED)
+            elif (job := self._stop_waiting(run_id)) is not None:
+                await self._end(job, CANCELLED)
+        except OwnershipLostError as error:
+            raise StorageUnavailableError from error
         finally:
             del self._cancels[run_id]
 
     async def _accept(self, context: RequestContext, spec: RunSpec, idempotency: Idempotency | None) -> Run:
         acceptance = await self._store.for_user(context).runs.accept(spec, idempotency)
+        if acceptance.created:
+            self._recorder.run_accepted()
         job = RunJob(acceptance.run, context, spec)
         if acceptance.starts_now:
             self._launch(job)
@@ -145,7 +151,7 @@ class RunEngine:
             return
         run_id = job.run.run_id
         appender = self._worker_store.appender(run_id)
-        execution = Execution(job, self._agents, appender, self._store.for_user(job.context))
+        execution = Execution(job, self._agents, appender, self._store.for_user(job.context), self._recorder)
         self._executions[run_id] = execution
         execution.performed_by(self._spawn(self._perform(run_id, execution)))
 
@@ -177,20 +183,21 @@ class RunEngine:
         return job
 
     def _expire(self, run_id: str) -> None:
-        if self._stop_waiting(run_id) is not None:
-            task = self._spawn(self._end_waiting(run_id, EXPIRED))
+        if (job := self._stop_waiting(run_id)) is not None:
+            task = self._spawn(self._end(job, EXPIRED))
             del task  # held by `_tasks`
 
-    async def _end_waiting(self, run_id: str, end: RunEnd) -> None:
-        self._launch_next(await conclude(self._worker_store.appender(run_id), RunTranscript(), end))
+    async def _go_on(self, job: RunJob) -> None:
+        """Give a run that was cut its next attempt, or the end it is due."""
+        if (end := end_of(job)) is None:
+            self._launch(job)
+        else:
+            await self._end(job, end)
 
-    async def _end_interrupted(self, left: InterruptedRun) -> str:
-        transcript = RunTranscript()
-        for event in left.events:
-            transcript.observe(event.body, event.item_id)
-        run = left.stored.run
-        end = CANCELLED if run.state is RunState.CANCELLING else failed(_RESTARTED)
-        return await conclude(self._worker_store.appender(run.run_id), transcript, end)
+    async def _end(self, job: RunJob, end: RunEnd) -> None:
+        """End a run that is not at work."""
+        appender = self._worker_store.appender(job.run.run_id)
+        self._launch_next(await conclude(appender, job.transcript(), end, self._recorder))
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
         """Start work that outlives the call; it begins with no ambient context of the caller."""

@@ -1,18 +1,22 @@
 """One run at work: the agent's task, its deadline, its cancel, and the end that is always written."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
-from parley_server.agents.base import Turn
+from parley_server.agents.base import Turn, TurnEnd
 from parley_server.agents.registry import AgentRegistry
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import ErrorKind, ErrorStatus, ParleyError, Reason
 from parley_server.domain.run import Run, RunEnd, RunSpec, RunState, StopReason
-from parley_server.domain.run_event import EventBody, RunStarted
-from parley_server.runs.transcript import RunTranscript
+from parley_server.domain.run_event import AttemptRestarted, EventBody, ItemEvent, RunEvent, RunStarted
+from parley_server.domain.tool import CallRecord
+from parley_server.metrics.recorder import Recorder
+from parley_server.runs.transcript import RunTranscript, dispatched_of
 from parley_server.storage.repositories import UserStore
 from parley_server.storage.run_log import OwnershipLostError, RunAppender
 
@@ -29,11 +33,23 @@ def failed(status: ErrorStatus) -> RunEnd:
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
-    """A run to perform, with the context and the wishes it was accepted with."""
+    """A run to perform, with the context and the wishes it was accepted with.
+
+    Of a run that was cut, `events` is its log and `calls` are those that have no result.
+    """
 
     run: Run
     context: RequestContext
     spec: RunSpec
+    events: tuple[RunEvent, ...] = ()
+    calls: tuple[CallRecord, ...] = ()
+
+    def transcript(self) -> RunTranscript:
+        """Fold what earlier attempts have said."""
+        transcript = RunTranscript()
+        transcript.observe_all((event.body, event.item_id) for event in self.events)
+        transcript.observe_dispatch(dispatched_of(self.calls))
+        return transcript
 
 
 class RecordingSink:
@@ -48,17 +64,35 @@ class RecordingSink:
         self._transcript.observe(body, item_id)
         await self._appender.append(body, item_id)
 
+    async def emit_all(self, events: Sequence[ItemEvent], calls: Sequence[CallRecord] = ()) -> None:
+        """Append events as one; see `EventSink.emit_all`."""
+        self._transcript.observe_all(events)
+        self._transcript.observe_dispatch(dispatched_of(calls))
+        await self._appender.append_all(events, calls)
+
+    async def dispatched(self, call_ids: Sequence[str]) -> None:
+        """Note that calls happen from now on; see `EventSink.dispatched`."""
+        await self._appender.dispatch(call_ids)
+        self._transcript.observe_dispatch(call_ids)
+
     async def flush(self) -> None:
         """Wait for durability; see `EventSink.flush`."""
         await self._appender.flush()
 
 
-async def conclude(appender: RunAppender, transcript: RunTranscript, end: RunEnd) -> str:
-    """Close what is open and end the run; return the id of the conversation's next waiting run, if any."""
-    sink = RecordingSink(appender, transcript)
-    for body, item_id in transcript.closing_events():
-        await sink.emit(body, item_id)
-    next_run_id = await appender.finish(transcript.conclusion(end))
+async def conclude(
+    appender: RunAppender, transcript: RunTranscript, end: RunEnd, recorder: Recorder, last: Sequence[ItemEvent] = ()
+) -> str:
+    """Add the last events, close what is open then, and end the run, all at once.
+
+    Returns:
+        The id of the conversation's next waiting run; empty if there is none.
+    """
+    transcript.observe_all(last)
+    closing = transcript.closing_events()
+    transcript.observe_all(closing)
+    next_run_id = await appender.finish(transcript.conclusion(end), [*last, *closing])
+    recorder.run_ended(end.state.value)
     error = end.error.reason if end.error else None
     _log.info("run_finished", run_id=appender.run_id, state=end.state, stop_reason=end.stop_reason, error=error)
     return next_run_id
@@ -67,16 +101,22 @@ async def conclude(appender: RunAppender, transcript: RunTranscript, end: RunEnd
 class Execution:
     """Performs one run. `cancel` and `park` may be called at any time from the same loop."""
 
-    def __init__(self, job: RunJob, agents: AgentRegistry, appender: RunAppender, store: UserStore) -> None:
+    def __init__(
+        self, job: RunJob, agents: AgentRegistry, appender: RunAppender, store: UserStore, recorder: Recorder
+    ) -> None:
         self._job = job
+        self._recorder = recorder
         self._agents = agents
         self._appender = appender
         self._store = store
+        self._transcript = job.transcript()
         self._task: asyncio.Task[None] | None = None
+        self._deadline = asyncio.timeout(None)
         # Held while the end is being decided: by a cancel until it is durable, by the work once it is done.
         self._deciding = asyncio.Lock()
         self._over = asyncio.Event()
         self._working = False
+        self._stopping = False
         self._concluding = False
         self._cancelled = False
         self._parked = False
@@ -90,6 +130,7 @@ class Execution:
 
         Raises:
             StorageUnavailableError: the wish is not stored, and the run goes on.
+            OwnershipLostError: another process owns the run now.
         """
         async with self._deciding:
             if not self._concluding:
@@ -105,7 +146,9 @@ class Execution:
         self._interrupt()
 
     def _interrupt(self) -> None:
-        if self._working and self._task is not None:
+        """Stop the work, once: a WRITE that is given time to end must not lose it to whoever asks again."""
+        if self._working and self._task is not None and not self._stopping and not self._deadline.expired():
+            self._stopping = True
             self._task.cancel()
 
     async def perform(self) -> str:
@@ -115,37 +158,37 @@ class Execution:
             CancelledError: the run was parked; it has no end yet.
             OwnershipLostError: another process owns the run now.
         """
-        transcript = RunTranscript()
-        end = await self._work(RecordingSink(self._appender, transcript))
+        turn = await self._work()
         async with self._deciding:
             self._concluding = True
+        end = CANCELLED if self._cancelled else turn.end
         try:
-            return await conclude(self._appender, transcript, CANCELLED if self._cancelled else end)
+            return await conclude(self._appender, self._transcript, end, self._recorder, turn.events)
         finally:
             self._over.set()
 
-    async def _work(self, sink: RecordingSink) -> RunEnd:
-        deadline = asyncio.timeout((self._job.run.deadline_time - datetime.now(UTC)).total_seconds())
+    async def _work(self) -> TurnEnd:
+        self._deadline = asyncio.timeout((self._job.run.deadline_time - datetime.now(UTC)).total_seconds())
         self._working = True
         try:
             self._require_wanted()
-            async with deadline:
-                return await self._ask_agent(sink)
+            async with self._deadline:
+                return await self._ask_agent()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._cancelled or task is None:
                 raise
             task.uncancel()
-            return CANCELLED
+            return TurnEnd(CANCELLED)
         except OwnershipLostError:
             raise
         except ParleyError as error:
-            return failed(error.status)
+            return TurnEnd(failed(error.status))
         except Exception as error:  # noqa: BLE001  # an agent's fault must end the run, and must not reach the client
-            if deadline.expired():
-                return EXPIRED
+            if self._deadline.expired():
+                return TurnEnd(EXPIRED)
             _log.error("agent_failed", run_id=self._job.run.run_id, agent_id=self._job.run.agent_id, exc_info=error)
-            return failed(ErrorStatus(ErrorKind.INTERNAL, Reason.AGENT_FAILED, "the agent failed"))
+            return TurnEnd(failed(ErrorStatus(ErrorKind.INTERNAL, Reason.AGENT_FAILED, "the agent failed")))
         finally:
             self._working = False
 
@@ -154,18 +197,34 @@ class Execution:
         if self._cancelled or self._parked:
             raise asyncio.CancelledError
 
-    async def _ask_agent(self, sink: RecordingSink) -> RunEnd:
+    async def _ask_agent(self) -> TurnEnd:
         run, spec = self._job.run, self._job.spec
         agent = self._agents.get(run.agent_id)
-        await self._appender.begin(RunStarted(spec.model_options.model or agent.description.default_model))
+        await self._begin(spec.model_options.model or agent.description.default_model)
         turn = Turn(
             run_id=run.run_id,
             conversation_id=run.conversation_id,
             history=await self._store.conversations.history(run.conversation_id, run.run_id),
-            sink=sink,
+            sink=RecordingSink(self._appender, self._transcript),
             limits=spec.limits,
             model_options=spec.model_options,
             allowed_tools=spec.allowed_tools,
             disable_tools=spec.disable_tools,
+            usage=self._transcript.usage,
+            unanswered=self._transcript.unanswered(self._job.calls),
+            said=partial(self._transcript.messages, run),
         )
         return await agent.run(self._job.context, turn)
+
+    async def _begin(self, model: str) -> None:
+        """Begin the first attempt; or the next one, which counts from before it does anything."""
+        if not self._transcript.is_begun:
+            started = RunStarted(model)
+            self._transcript.observe(started, "")
+            await self._appender.begin(started)
+            return
+        attempt = self._job.run.attempt + 1
+        restarted = AttemptRestarted(attempt, self._transcript.open_item_ids, Reason.SERVER_RESTARTED)
+        self._transcript.observe(restarted, "")
+        await self._appender.restart(restarted)
+        _log.info("run_restarted", run_id=self._job.run.run_id, attempt=attempt)

@@ -1,24 +1,29 @@
 """What a run has said so far, folded from its events: what is open, what is finished, what was consumed."""
 
-import json
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from parley_server.domain.message import AssistantItem, ToolCallItem
-from parley_server.domain.run import RunEnd
+from parley_server.domain.message import AssistantItem, Message, ToolCallItem
+from parley_server.domain.run import Run, RunEnd
 from parley_server.domain.run_event import (
+    AttemptRestarted,
     EventBody,
+    ItemEvent,
     MessageCompleted,
     ReasoningCompleted,
     ReasoningDelta,
+    RunStarted,
     TextDelta,
     ToolCallFinished,
     ToolCallStarted,
     UsageUpdated,
 )
-from parley_server.domain.tool import ToolCallStatus, ToolEffect
+from parley_server.domain.tool import CallRecord, CallState, ToolCall, ToolEffect, UnansweredCall
 from parley_server.domain.usage import Usage
 from parley_server.storage.run_log import FinishedItem, RunConclusion
+from parley_server.tools.errors import CallCancelledError, ToolError, UnknownOutcomeError
+from parley_server.tools.results import failed_result, finished_event
 
 
 @dataclass(slots=True)
@@ -37,13 +42,22 @@ class _OpenItem:
         return [completed]
 
 
+def dispatched_of(calls: Iterable[CallRecord]) -> list[str]:
+    """Return the ids of the calls that may have taken effect."""
+    return [record.call_id for record in calls if record.state is CallState.DISPATCHED]
+
+
 class RunTranscript:
     """Fold events with `observe`, in order; the same whether they are being written or read back after a crash."""
 
     def __init__(self) -> None:
-        self._usage = Usage()
+        self.usage = Usage()
+        # How many attempts have begun since an item was completed; 0 before the first.
+        self.fruitless_attempts = 0
+        self.is_begun = False
         self._open: defaultdict[str, _OpenItem] = defaultdict(_OpenItem)
         self._calls: dict[str, tuple[str, ToolCallStarted]] = {}
+        self._dispatched: set[str] = set()
         # In the order the items were opened, which is the order the next turn's model reads them in.
         self._items: dict[str, FinishedItem | None] = {}
         self._output = FinishedItem("", AssistantItem(""))
@@ -66,14 +80,48 @@ class RunTranscript:
             case ToolCallFinished():
                 self._finish_call(body)
             case UsageUpdated(usage):
-                self._usage = usage
+                self.usage = usage
+            case RunStarted() | AttemptRestarted():
+                self._begin_attempt(body)
             case _:
                 pass
 
-    def closing_events(self) -> list[tuple[EventBody, str]]:
+    def observe_all(self, events: Iterable[ItemEvent]) -> None:
+        """Take in events, in order."""
+        for body, item_id in events:
+            self.observe(body, item_id)
+
+    def observe_dispatch(self, call_ids: Iterable[str]) -> None:
+        """Learn which calls may have taken effect."""
+        self._dispatched.update(call_ids)
+
+    @property
+    def open_item_ids(self) -> tuple[str, ...]:
+        """The items of text that are not complete."""
+        return tuple(self._open)
+
+    def unanswered(self, records: Iterable[CallRecord]) -> tuple[UnansweredCall, ...]:
+        """Return the calls without a result, with what the journal of effects knows of them."""
+        recorded = {record.call_id: record for record in records}
+        return tuple(
+            UnansweredCall(ToolCall(call_id, started.name, started.arguments_json), recorded[call_id])
+            for call_id, (_, started) in self._calls.items()
+            if call_id in recorded
+        )
+
+    def messages(self, run: Run) -> tuple[Message, ...]:
+        """Return the run's own finished items, as its conversation will hold them."""
+        return tuple(
+            Message(
+                item.message_id, run.conversation_id, run.run_id, run.create_time, item.item, incomplete=item.incomplete
+            )
+            for item in self._finished_items()
+        )
+
+    def closing_events(self) -> list[ItemEvent]:
         """Return the events that close everything that is open: cut items, and calls without a result."""
         items = [(body, item_id) for item_id, item in self._open.items() for body in item.closing_events()]
-        calls = [(_unanswered(started), item_id) for item_id, started in self._calls.values()]
+        calls = [(self._unfinished(started), item_id) for item_id, started in self._calls.values()]
         return [*items, *calls]
 
     def conclusion(self, end: RunEnd) -> RunConclusion:
@@ -81,20 +129,32 @@ class RunTranscript:
         output = self._output.item
         return RunConclusion(
             end=end,
-            usage=self._usage,
-            items=tuple(item for item in self._items.values() if item is not None),
+            usage=self.usage,
+            items=self._finished_items(),
             output_item_id=self._output.message_id,
             output_text=output.text if isinstance(output, AssistantItem) else "",
         )
+
+    def _finished_items(self) -> tuple[FinishedItem, ...]:
+        return tuple(item for item in self._items.values() if item is not None)
+
+    def _begin_attempt(self, body: RunStarted | AttemptRestarted) -> None:
+        self.is_begun = True
+        self.fruitless_attempts += 1
+        if isinstance(body, AttemptRestarted):
+            for item_id in body.discarded_item_ids:
+                self._open.pop(item_id, None)
 
     def _complete_message(self, body: MessageCompleted, item_id: str) -> None:
         reasoning_text = self._open.pop(item_id, _OpenItem()).reasoning_text
         item = AssistantItem(body.text, refusal=body.refusal, reasoning_text=reasoning_text)
         self._output = FinishedItem(item_id, item, body.incomplete)
         self._items[item_id] = self._output
+        self.fruitless_attempts = 0
 
     def _finish_call(self, body: ToolCallFinished) -> None:
         item_id, started = self._calls.pop(body.call_id)
+        self.fruitless_attempts = 0
         item = ToolCallItem(
             call_id=body.call_id,
             name=started.name,
@@ -106,20 +166,8 @@ class RunTranscript:
         )
         self._items[item_id] = FinishedItem(item_id, item)
 
-
-def _unanswered(started: ToolCallStarted) -> ToolCallFinished:
-    """Say what is known of a call that never reported: a WRITE may have happened, others count as cancelled."""
-    if started.effect is ToolEffect.WRITE:
-        status, code = ToolCallStatus.UNKNOWN_OUTCOME, "unknown_outcome"
-        message = "the run was cut while the tool was at work; it may or may not have taken effect"
-    else:
-        status, code, message = ToolCallStatus.CANCELLED, "cancelled", "the run was cut before the tool answered"
-    error = {"code": code, "message": message, "retryable": False}
-    return ToolCallFinished(
-        call_id=started.call_id,
-        name=started.name,
-        status=status,
-        result_json=json.dumps({"ok": False, "error": error}, separators=(",", ":")),
-        error_code=code,
-        error_message=message,
-    )
+    def _unfinished(self, started: ToolCallStarted) -> ToolCallFinished:
+        """Say what is known of a call that never reported: a WRITE that was dispatched may have happened."""
+        in_doubt = started.effect is ToolEffect.WRITE and started.call_id in self._dispatched
+        error: ToolError = UnknownOutcomeError() if in_doubt else CallCancelledError()
+        return finished_event(failed_result(ToolCall(started.call_id, started.name, started.arguments_json), error))

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from parley_server.domain.api_key import ApiKey
+from parley_server.domain.api_key import ApiKey, Rotation, StoredKey
 from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import Conversation, ConversationChanges
+from parley_server.domain.idempotency import Idempotency, RepeatableRequest
 from parley_server.domain.message import Message
 from parley_server.domain.run import Run, RunSpec, RunState
-from parley_server.domain.run_event import StoredEvent
+from parley_server.domain.run_event import HistoryTruncated, StoredEvent
 
 T = TypeVar("T")
 
@@ -39,15 +40,6 @@ class RunFilter:
     states: tuple[RunState, ...] = ()
     agent_id: str = ""
     labels: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """What makes a repeated create the same create: the caller's request id and a digest of the decoded request."""
-
-    request_id: str
-    family: str
-    fingerprint: bytes
 
 
 class ConversationRepository(Protocol):
@@ -94,6 +86,19 @@ class ConversationRepository(Protocol):
         Raises:
             NotFoundError: no such conversation for this user, unless `allow_missing`.
             ConversationBusyError: a run of it is under way or waits.
+        """
+        ...
+
+    async def fork(
+        self, conversation_id: str, message_id: str = "", title: str = "", idempotency: Idempotency | None = None
+    ) -> Conversation:
+        """Store a new conversation that begins with a copy of this one's messages; see `create` for repetitions.
+
+        The copies end with `message_id`, empty for all, and have ids of their own; an empty title is this one's.
+
+        Raises:
+            NotFoundError: no such conversation for this user, or no such message in it.
+            RequestIdReusedError: the request id was used for another request.
         """
         ...
 
@@ -146,10 +151,11 @@ class RunRepository(Protocol):
         """
         ...
 
-    def watch(self, run_id: str, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...]]:
+    def watch(self, run_id: str, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...] | HistoryTruncated]:
         """Follow the log: every durable event with a seq above `after_seq`, in order, to the end of the run.
 
-        Yields what has become durable since the last batch, and an empty batch after 15 s of quiet.
+        Yields what has become durable since the last batch, and an empty batch after 15 s of quiet. Where events above
+        `after_seq` are folded away a `HistoryTruncated` comes first, and the seqs after it have gaps.
 
         Raises:
             NotFoundError: no such run for this user.
@@ -161,16 +167,35 @@ class RunRepository(Protocol):
 class ApiKeyRepository(Protocol):
     """All API keys; for administrators only, which the access policy sees to."""
 
-    async def create(self, key: ApiKey, secret_hash: bytes) -> None:
-        """Store a new key with the keyed hash of its secret."""
+    async def create(self, stored: StoredKey, request: RepeatableRequest | None = None) -> tuple[ApiKey, bool]:
+        """Store a new key and return it with True; what an equal request made before, as it is now, with False.
+
+        Raises:
+            RequestIdReusedError: the request id was used for another request.
+        """
         ...
 
     async def list(self, page: PageRequest) -> Page[ApiKey]:
         """List, latest created first."""
         ...
 
+    async def rotate(
+        self, key_id: str, secret_hash: bytes, rotation: Rotation, request: RepeatableRequest | None = None
+    ) -> tuple[ApiKey, bool]:
+        """Give a key a new secret and return it with True; when an equal request did so before, with False.
+
+        Raises:
+            NotFoundError: there is no such key, or it is revoked or expired.
+            RequestIdReusedError: the request id was used for another request.
+        """
+        ...
+
     async def revoke(self, key_id: str, now: datetime) -> ApiKey:
         """Mark a key revoked; again is no error. Raises NotFoundError."""
+        ...
+
+    async def record_uses(self, uses: Mapping[str, datetime]) -> None:
+        """Note when keys were last used, by their ids; what is older than what is known changes nothing."""
         ...
 
 

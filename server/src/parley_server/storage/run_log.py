@@ -1,11 +1,13 @@
 """The run log's pen: what the one owner of a run may write. Readers use `RunRepository.watch`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from parley_server.domain.message import Item
 from parley_server.domain.run import RunEnd
-from parley_server.domain.run_event import EventBody, RunStarted
+from parley_server.domain.run_event import AttemptRestarted, EventBody, ItemEvent, RunStarted
+from parley_server.domain.tool import CallRecord
 from parley_server.domain.usage import Usage
 
 
@@ -49,6 +51,20 @@ class RunAppender(Protocol):
         """
         ...
 
+    async def append_all(self, events: Sequence[ItemEvent], calls: Sequence[CallRecord] = ()) -> None:
+        """Hand over events, and new calls for the journal of effects, that become durable in one transaction.
+
+        A `ToolCallFinished`, here or in `append`, ends its call in the journal in the same transaction.
+
+        Raises:
+            OwnershipLostError: this process no longer owns the run.
+        """
+        ...
+
+    async def dispatch(self, call_ids: Sequence[str]) -> None:
+        """Set calls DISPATCHED in the journal of effects; return when that is durable. Raises OwnershipLostError."""
+        ...
+
     async def flush(self) -> None:
         """Return when all that was appended is durable. Raises OwnershipLostError."""
         ...
@@ -57,14 +73,26 @@ class RunAppender(Protocol):
         """Append `run_started` and set the run RUNNING in the same transaction; does not wait for it."""
         ...
 
-    async def mark_cancelling(self) -> None:
-        """Set the run CANCELLING, durably."""
+    async def restart(self, body: AttemptRestarted) -> None:
+        """Append `attempt_restarted` and begin that attempt in the same transaction; durable when this returns."""
         ...
 
-    async def finish(self, conclusion: RunConclusion) -> str:
-        """End the run in one transaction: messages, usage, state, terminal event.
+    async def mark_cancelling(self) -> None:
+        """Set the run CANCELLING, durably.
+
+        Raises:
+            OwnershipLostError: this process no longer owns the run.
+            StorageUnavailableError: the wish is not stored.
+        """
+        ...
+
+    async def finish(self, conclusion: RunConclusion, events: Sequence[ItemEvent] = ()) -> str:
+        """End the run in one transaction: the last events, messages, usage, state, terminal event.
 
         Returns:
             The id of the conversation's next waiting run, which is now its active one; empty if none waits.
+
+        Raises:
+            OwnershipLostError: this process no longer owns the run.
         """
         ...

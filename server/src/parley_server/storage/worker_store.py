@@ -9,6 +9,7 @@ from typing import Protocol
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run import Run, RunSpec
 from parley_server.domain.run_event import RunEvent
+from parley_server.domain.tool import CallRecord
 from parley_server.storage.run_log import RunAppender
 
 
@@ -24,10 +25,11 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class InterruptedRun:
-    """A run that was under way when its owner died, with its log so far."""
+    """A run that was under way when its owner died, with its log so far and its calls that have no result."""
 
     stored: StoredRun
     events: tuple[RunEvent, ...]
+    calls: tuple[CallRecord, ...]
 
 
 class WorkerStore(Protocol):

@@ -98,6 +98,26 @@ class ToolTimedOutError(ToolError):
         super().__init__("timeout", message, hint=hint, retryable=not is_write)
 
 
+class CallCancelledError(ToolError):
+    """The run ended before the tool had answered."""
+
+    status = ToolCallStatus.CANCELLED
+
+    def __init__(self) -> None:
+        super().__init__("cancelled", "The run was stopped before the tool answered.")
+
+
+class UnknownOutcomeError(ToolError):
+    """A WRITE was under way when the run was cut: it may have happened, and is not repeated."""
+
+    status = ToolCallStatus.UNKNOWN_OUTCOME
+
+    def __init__(self) -> None:
+        message = "The run was cut while the tool was at work: it may or may not have taken effect."
+        hint = "Do not repeat it before you have checked whether it happened, or asked the user."
+        super().__init__("unknown_outcome", message, hint=hint)
+
+
 class ToolFailedError(ToolError):
     """The tool broke; what happened is in the server's log under `error_id`."""
 

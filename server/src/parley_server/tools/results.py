@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from parley_server.domain.content import storable_text
+from parley_server.domain.run_event import ToolCallFinished
 from parley_server.domain.tool import ToolCall, ToolCallStatus, ToolResult
 from parley_server.tools.errors import DuplicateCallError, FieldProblem, ToolError
 from parley_server.tools.json_value import TooLargeError, clean_json, dump_json
@@ -68,6 +69,20 @@ def failed_result(call: ToolCall, error: ToolError) -> ToolResult:
         error_code=code,
         error_message=message,
         original_call_id=error.original_call_id if isinstance(error, DuplicateCallError) else "",
+    )
+
+
+def finished_event(result: ToolResult) -> ToolCallFinished:
+    """Tell a result as an event of the run."""
+    return ToolCallFinished(
+        call_id=result.call_id,
+        name=result.name,
+        status=result.status,
+        result_json=result.result_json,
+        truncated=result.truncated,
+        error_code=result.error_code,
+        error_message=result.error_message,
+        original_call_id=result.original_call_id,
     )
 
 

@@ -1,8 +1,9 @@
 """Tools: one typed async function each. `@tool` reads the rest off its signature and docstring."""
 
+import asyncio
 import zoneinfo
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -21,7 +22,8 @@ class ToolContext:
     """For whom and under which identity a call runs; the only place a tool learns the user from.
 
     `idempotency_key` is the same whenever this call is repeated; `deadline` is in seconds of the running loop's
-    clock.
+    clock. `cancelled` is set when the run is to stop: a tool that only reads, or is idempotent, is cancelled then; a
+    WRITE is left up to 10 s to come to an end of its own, so that its result is known.
     """
 
     request: RequestContext
@@ -29,6 +31,7 @@ class ToolContext:
     call_id: str
     idempotency_key: str
     deadline: float
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def user_id(self) -> str:

@@ -80,7 +80,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "SCOPE_MISSING", "domain": "parley.v1", "metadata": {"scope": "runs:write"}}
     """
     ERROR_REASON_RESOURCE_NOT_FOUND: _ErrorReason.ValueType  # 11
-    """ERROR_REASON_RESOURCE_NOT_FOUND, with NOT_FOUND: the user has no such object. A google.rpc.ResourceInfo names it.
+    """ERROR_REASON_RESOURCE_NOT_FOUND, with NOT_FOUND: the user has no such object. A google.rpc.ResourceInfo names it. In
+    Run.error: the run went on after a restart of the server, which does not have its agent, or a tool it had called.
 
         {"reason": "RESOURCE_NOT_FOUND", "domain": "parley.v1", "metadata": {"resource_type": "run"}}
     """
@@ -147,8 +148,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "INTERNAL_ERROR", "domain": "parley.v1", "metadata": {}}
     """
     ERROR_REASON_SERVER_RESTARTED: _ErrorReason.ValueType  # 23
-    """ERROR_REASON_SERVER_RESTARTED, in Run.error with UNAVAILABLE: the server stopped while the run was under way and
-    the run could not go on. Start it again.
+    """ERROR_REASON_SERVER_RESTARTED, with UNAVAILABLE: the server stopped while the run was under way. The run goes on by
+    itself, so no status and no Run.error tells this any more: it is the word in AttemptRestarted.reason.
 
         {"reason": "SERVER_RESTARTED", "domain": "parley.v1", "metadata": {}}
     """
@@ -236,7 +237,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_AUTH_RATE_LIMITED: _ErrorReason.ValueType  # 38
     """ERROR_REASON_AUTH_RATE_LIMITED, with RESOURCE_EXHAUSTED: too many bad credentials came from the caller's address, so
-    no credential from there is looked at until google.rpc.RetryInfo says.
+    no credential from there that was not good before is looked at until google.rpc.RetryInfo says.
 
         {"reason": "AUTH_RATE_LIMITED", "domain": "parley.v1", "metadata": {}}
     """
@@ -251,6 +252,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     was done; try again when google.rpc.RetryInfo says.
 
         {"reason": "SERVER_OVERLOADED", "domain": "parley.v1", "metadata": {}}
+    """
+    ERROR_REASON_ATTEMPTS_EXHAUSTED: _ErrorReason.ValueType  # 41
+    """ERROR_REASON_ATTEMPTS_EXHAUSTED, in Run.error with ABORTED: the server stopped again and again while the run was
+    under way, and the last attempts completed no item. What it said before is kept.
+
+        {"reason": "ATTEMPTS_EXHAUSTED", "domain": "parley.v1", "metadata": {"attempts": "5"}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -318,7 +325,8 @@ ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 10
     {"reason": "SCOPE_MISSING", "domain": "parley.v1", "metadata": {"scope": "runs:write"}}
 """
 ERROR_REASON_RESOURCE_NOT_FOUND: ErrorReason.ValueType  # 11
-"""ERROR_REASON_RESOURCE_NOT_FOUND, with NOT_FOUND: the user has no such object. A google.rpc.ResourceInfo names it.
+"""ERROR_REASON_RESOURCE_NOT_FOUND, with NOT_FOUND: the user has no such object. A google.rpc.ResourceInfo names it. In
+Run.error: the run went on after a restart of the server, which does not have its agent, or a tool it had called.
 
     {"reason": "RESOURCE_NOT_FOUND", "domain": "parley.v1", "metadata": {"resource_type": "run"}}
 """
@@ -385,8 +393,8 @@ the request in the server's log.
     {"reason": "INTERNAL_ERROR", "domain": "parley.v1", "metadata": {}}
 """
 ERROR_REASON_SERVER_RESTARTED: ErrorReason.ValueType  # 23
-"""ERROR_REASON_SERVER_RESTARTED, in Run.error with UNAVAILABLE: the server stopped while the run was under way and
-the run could not go on. Start it again.
+"""ERROR_REASON_SERVER_RESTARTED, with UNAVAILABLE: the server stopped while the run was under way. The run goes on by
+itself, so no status and no Run.error tells this any more: it is the word in AttemptRestarted.reason.
 
     {"reason": "SERVER_RESTARTED", "domain": "parley.v1", "metadata": {}}
 """
@@ -474,7 +482,7 @@ nothing. Read it again, and decide again.
 """
 ERROR_REASON_AUTH_RATE_LIMITED: ErrorReason.ValueType  # 38
 """ERROR_REASON_AUTH_RATE_LIMITED, with RESOURCE_EXHAUSTED: too many bad credentials came from the caller's address, so
-no credential from there is looked at until google.rpc.RetryInfo says.
+no credential from there that was not good before is looked at until google.rpc.RetryInfo says.
 
     {"reason": "AUTH_RATE_LIMITED", "domain": "parley.v1", "metadata": {}}
 """
@@ -489,5 +497,11 @@ ERROR_REASON_SERVER_OVERLOADED: ErrorReason.ValueType  # 40
 was done; try again when google.rpc.RetryInfo says.
 
     {"reason": "SERVER_OVERLOADED", "domain": "parley.v1", "metadata": {}}
+"""
+ERROR_REASON_ATTEMPTS_EXHAUSTED: ErrorReason.ValueType  # 41
+"""ERROR_REASON_ATTEMPTS_EXHAUSTED, in Run.error with ABORTED: the server stopped again and again while the run was
+under way, and the last attempts completed no item. What it said before is kept.
+
+    {"reason": "ATTEMPTS_EXHAUSTED", "domain": "parley.v1", "metadata": {"attempts": "5"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -15,7 +15,7 @@ class Authenticator(Protocol):
     """Proves callers; the chain of providers does."""
 
     async def authenticate(self, credentials: Credentials) -> Principal:
-        """Return the caller. Raises CredentialsInvalidError, AuthUnavailableError."""
+        """Return the caller. Raises CredentialsInvalidError, AuthRateLimitedError, AuthUnavailableError."""
         ...
 
 

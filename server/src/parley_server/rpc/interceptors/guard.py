@@ -14,12 +14,15 @@ from typing import TypeAlias, TypeVar
 import grpc
 import structlog
 
-from parley_server.domain.errors import MetadataTooLargeError, ParleyError, ServerDrainingError
+from parley_server.domain.errors import MetadataTooLargeError, ParleyError, ServerDrainingError, ServerOverloadedError
+from parley_server.metrics.recorder import CallType, MethodRecorder
 from parley_server.rpc.call import Call, Handler, Method, Response
 from parley_server.rpc.call_metadata import read_metadata
+from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.drain import Drain
-from parley_server.rpc.interceptors.exchange import Exchange, GuardLimits, Rpc, peer_gone
-from parley_server.rpc.time_limits import TimeLimits
+from parley_server.rpc.interceptors.exchange import Bounds, Exchange, GuardLimits, Rpc, peer_gone
+from parley_server.rpc.outcome import LATE, OK, Tally, outcome_of
+from parley_server.rpc.overload import Overload
 
 T = TypeVar("T")
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
@@ -30,38 +33,68 @@ _log = structlog.get_logger(__name__)
 class Guard:
     """Turns handlers into what grpc.aio serves."""
 
-    def __init__(self, drain: Drain, limits: GuardLimits) -> None:
+    def __init__(self, drain: Drain, overload: Overload, limits: GuardLimits, observer: CallObserver) -> None:
         self._drain = drain
+        self._overload = overload
         self._limits = limits
-        self._clock = TimeLimits(limits.tick_s)
+        self._bounds = Bounds(limits)
+        self._observer = observer
 
     def unary(self, method: Method, handler: Handler[Response]) -> RpcHandler:
         """Serve a method that answers with one message."""
+        recorder = self._observer.method(method.name, CallType.UNARY)
 
         async def behaviour(_: object, rpc: Rpc) -> bytes:
-            call, exchange = self._open(method, rpc, answer_s=self._limits.unary_s)
-            return await _answered(call, exchange, self._serve_unary(handler, call, exchange))
+            call, exchange = self._open(method, rpc, recorder, answer_s=self._limits.unary_s)
+            return await self._observed(call, exchange, self._serve_unary(handler, call, exchange))
 
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
     def streaming(self, method: Method, handler: Handler[AsyncGenerator[Response]]) -> RpcHandler:
         """Serve a method that answers with a stream."""
+        call_type = CallType.BIDI_STREAMING if method.has_request_stream else CallType.SERVER_STREAMING
+        recorder = self._observer.method(method.name, call_type)
 
         async def behaviour(_: object, rpc: Rpc) -> None:
-            call, exchange = self._open(method, rpc, answer_s=None)
-            await _answered(call, exchange, self._serve_stream(handler, call, exchange))
+            call, exchange = self._open(method, rpc, recorder, answer_s=None)
+            await self._observed(call, exchange, self._serve_stream(handler, call, exchange))
 
         return grpc.stream_stream_rpc_method_handler(behaviour)
 
-    def _open(self, method: Method, rpc: Rpc, *, answer_s: float | None) -> tuple[Call, Exchange]:
+    def _open(
+        self, method: Method, rpc: Rpc, recorder: MethodRecorder, *, answer_s: float | None
+    ) -> tuple[Call, Exchange]:
         metadata = read_metadata(rpc.invocation_metadata() or ())
-        exchange = Exchange(rpc, metadata.request_id, self._limits, self._clock, answer_s=answer_s)
-        return Call(method, metadata, rpc.peer, exchange.receive), exchange
+        exchange = Exchange(rpc, metadata.request_id, self._bounds, Tally(recorder), answer_s=answer_s)
+        return Call(method, metadata, rpc.peer, exchange.receive, exchange.receive_next), exchange
+
+    async def _observed(self, call: Call, exchange: Exchange, work: Awaitable[T]) -> T:
+        """Do the work, and note the call's one outcome."""
+        try:
+            response = await _answered(call, exchange, work)
+        except grpc.aio.AbortError:
+            self._observer.ended(call, exchange.tally, exchange.outcome)
+            raise
+        except asyncio.CancelledError:
+            self._note_cancel(call, exchange)
+            raise
+        self._observer.ended(call, exchange.tally, OK)
+        return response
+
+    def _note_cancel(self, call: Call, exchange: Exchange) -> None:
+        """Find out who ended a call that has been cancelled: its deadline, this server, or its caller."""
+        if exchange.missed_deadline():
+            self._observer.ended(call, exchange.tally, LATE)
+        elif self._drain.is_over:
+            self._observer.ended(call, exchange.tally, outcome_of(ServerDrainingError()))
+        else:
+            self._observer.left(call, exchange.tally)
 
     async def _serve_unary(self, handler: Handler[Response], call: Call, exchange: Exchange) -> bytes:
         self._admit(call)
         response = _serialize(await exchange.timed(handler(call)))
         await exchange.send_headers()
+        exchange.tally.sent()
         return response
 
     async def _serve_stream(self, handler: Handler[AsyncGenerator[Response]], call: Call, exchange: Exchange) -> None:
@@ -78,8 +111,12 @@ class Guard:
             raise MetadataTooLargeError(
                 f"the call's metadata is over {limit} bytes", metadata={"max_bytes": str(limit)}
             )
-        if self._drain.started and not call.method.is_public:
+        if call.method.is_public:
+            return
+        if self._drain.started:
             raise ServerDrainingError
+        if self._overload.active:
+            raise ServerOverloadedError
 
 
 async def _answered(call: Call, exchange: Exchange, work: Awaitable[T]) -> T:
@@ -98,7 +135,11 @@ async def _answered(call: Call, exchange: Exchange, work: Awaitable[T]) -> T:
         failure = _unexpected(call, error)
     if _is_cancelled():
         raise peer_gone()
-    return await exchange.fail(failure)
+    try:
+        ending = exchange.ending(failure)
+    except (TypeError, ValueError, OverflowError) as error:
+        ending = exchange.ending(_unexpected(call, error))
+    return await exchange.end(ending)
 
 
 def _serialize(response: Response) -> bytes:

@@ -21,5 +21,6 @@ class PolicyEnforcement:
 
         def check(call: Call) -> None:
             rule.check(present(call.principal))
+            call.is_allowed = True
 
         return checked(check, inner)

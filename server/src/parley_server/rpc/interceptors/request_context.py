@@ -69,5 +69,10 @@ def _claim_of(metadata: CallMetadata) -> ContextClaim:
 
 def _log_refusal(call: Call, error: ParleyError) -> None:
     _log.info(
-        "request_context_refused", method=call.method.name, request_id=call.metadata.request_id, reason=error.reason
+        "request_context_refused",
+        method=call.method.name,
+        caller="" if call.principal is None else call.principal.name,
+        credential_id="" if call.principal is None else call.principal.credential_id,
+        request_id=call.metadata.request_id,
+        reason=error.reason,
     )

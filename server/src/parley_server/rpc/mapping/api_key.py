@@ -1,5 +1,7 @@
 """API keys, never their secrets."""
 
+from datetime import UTC, datetime
+
 from parley.v1 import api_key_service_pb2 as pb
 
 from parley_server.domain.api_key import ApiKey
@@ -17,6 +19,7 @@ def write_api_key(key: ApiKey) -> pb.ApiKey:
         expire_time=optional_timestamp(key.expire_time),
         last_use_time=optional_timestamp(key.last_use_time),
         revoke_time=optional_timestamp(key.revoke_time),
+        previous_secret_expire_time=optional_timestamp(key.previous_secret_end(datetime.now(UTC))),
     )
     if key.kind is PrincipalKind.USER:
         message.user_id = key.subject

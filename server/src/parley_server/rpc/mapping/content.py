@@ -1,5 +1,6 @@
 """What a user sends: content parts."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from parley.v1 import content_pb2 as pb
@@ -9,19 +10,27 @@ from parley_server.domain.errors import InvalidRequestError, Violation
 from parley_server.rpc.mapping.features import not_available
 
 MAX_IMAGE_BYTES = 3 * 1024 * 1024
+# What two readers of one address may take for two things; NUL no store takes.
+_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
 
 
 def read_input(parts: Sequence[pb.ContentPart], path: str) -> tuple[ContentPart, ...]:
     """Read a request's input. `path` is its place in the request, for what is said of its faults.
 
     Raises:
-        InvalidRequestError: a text is blank or holds NUL, or the texts or the images are too much together.
+        InvalidRequestError: a text is blank or holds NUL, an address holds what none may, or the texts or the images
+            are too much together.
         FeatureNotAvailableError: there is a file.
     """
     faults = [
         Violation(f"{path}[{index}].text", fault)
         for index, part in enumerate(parts)
         if part.WhichOneof("content") == "text" and (fault := _fault_of(part.text))
+    ]
+    faults += [
+        Violation(f"{path}[{index}].image.uri", "must not contain blanks, control characters or backslashes")
+        for index, part in enumerate(parts)
+        if _AMBIGUOUS.search(part.image.uri)
     ]
     if sum(len(part.text.encode()) for part in parts) > MAX_INPUT_TEXT_BYTES:
         faults.append(Violation(path, f"the text parts are over {MAX_INPUT_TEXT_BYTES} bytes together"))

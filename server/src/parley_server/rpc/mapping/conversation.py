@@ -4,11 +4,14 @@ from parley.v1 import conversation_pb2 as pb
 from parley.v1 import conversation_service_pb2 as service_pb
 
 from parley_server.domain.conversation import Conversation, ConversationChanges
+from parley_server.domain.errors import InvalidRequestError
 from parley_server.domain.message import AssistantItem, Message, ToolCallItem, UserItem
 from parley_server.rpc.mapping.content import write_parts
 from parley_server.rpc.mapping.enums import TOOL_CALL_STATUS_NUMBERS, TOOL_EFFECT_NUMBERS
 from parley_server.rpc.mapping.text import refuse_nul, texts_of
 from parley_server.rpc.mapping.timestamps import optional_timestamp, to_timestamp
+
+_CHANGEABLE = frozenset({"metadata", "title"})
 
 
 def write_conversation(conversation: Conversation) -> pb.Conversation:
@@ -26,8 +29,11 @@ def write_conversation(conversation: Conversation) -> pb.Conversation:
 
 
 def read_changes(request: service_pb.UpdateConversationRequest) -> ConversationChanges:
-    """Return what the mask names. Raises InvalidRequestError for NUL in it."""
+    """Return what the mask names. Raises InvalidRequestError for another path, and for NUL in what it names."""
     named, given = set(request.update_mask.paths), request.conversation
+    # The rule on the mask lets what is inside of these pass, and there is nothing.
+    if not named <= _CHANGEABLE:
+        raise InvalidRequestError.of("update_mask", f"must name only {' and '.join(sorted(_CHANGEABLE))}")
     title = given.title if "title" in named else None
     metadata = dict(given.metadata) if "metadata" in named else None
     refuse_nul({"conversation.title": [title or ""], "conversation.metadata": texts_of(metadata or {})})

@@ -2,7 +2,16 @@
 
 from parley_server.domain.errors import FeatureNotAvailableError, MethodNotImplementedError
 
-AVAILABLE = ("conversation_query", "delete_conversation", "image_input", "update_conversation")
+AVAILABLE = (
+    "api_key_request_id",
+    "conversation_query",
+    "delete_conversation",
+    "export_conversation",
+    "fork_conversation",
+    "image_input",
+    "rotate_api_key",
+    "update_conversation",
+)
 
 
 def not_available(feature: str) -> FeatureNotAvailableError:

@@ -38,6 +38,10 @@ def _write_token(key: str) -> str:
 
 def _read_token(token: str) -> str:
     try:
-        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+        key = base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise PageTokenInvalidError from None
+    # Base64 reads more than one text as the same bytes.
+    if token != _write_token(key):
+        raise PageTokenInvalidError
+    return key

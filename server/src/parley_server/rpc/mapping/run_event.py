@@ -10,9 +10,12 @@ from parley.v1.agent_service_pb2 import WatchRunResponse
 
 from parley_server.domain.run import Run
 from parley_server.domain.run_event import RunEvent
+from parley_server.rpc.mapping.run import write_run
 from parley_server.rpc.mapping.run_event_reader import read_body
 from parley_server.rpc.mapping.run_event_writer import write_body
 from parley_server.rpc.mapping.timestamps import set_timestamp, to_datetime
+
+_FLEETING = frozenset({"text_delta", "reasoning_delta", "tool_call_progress"})
 
 
 class ProtoEventCodec:
@@ -43,6 +46,21 @@ class ProtoEventCodec:
             item_id=source.item_id,
             body=read_body(source),
         )
+
+    def is_fleeting(self, payload: bytes) -> bool:
+        """Tell whether an event is a delta or a tool's progress."""
+        return WatchRunResponse.FromString(payload).event.WhichOneof("event") in _FLEETING
+
+
+def history_truncated(run: Run, first_available_seq: int) -> bytes:
+    """Return the notice that events before that seq are folded away: seq 0, not stored."""
+    response = WatchRunResponse()
+    event = response.event
+    event.run_id, event.conversation_id, event.attempt = run.run_id, run.conversation_id, run.attempt
+    set_timestamp(event.emit_time, datetime.now(UTC))
+    event.history_truncated.first_available_seq = first_available_seq
+    event.history_truncated.run.CopyFrom(write_run(run))
+    return response.SerializeToString()
 
 
 def heartbeat(run: Run, last_seq: int) -> bytes:

@@ -6,6 +6,7 @@ from parley.v1 import run_event_pb2
 
 from parley_server.domain.run import RunEnd
 from parley_server.domain.run_event import (
+    AttemptRestarted,
     EventBody,
     MessageCompleted,
     ReasoningCompleted,
@@ -62,6 +63,11 @@ def _run_accepted(event: run_event_pb2.RunEvent) -> RunAccepted:
     return RunAccepted(body.agent_id, body.input_message_id, body.queue_position)
 
 
+def _attempt_restarted(event: run_event_pb2.RunEvent) -> AttemptRestarted:
+    body = event.attempt_restarted
+    return AttemptRestarted(body.attempt, tuple(body.discarded_item_ids), body.reason)
+
+
 def _run_finished(event: run_event_pb2.RunEvent) -> RunFinished:
     body = event.run_finished
     error = read_run_error(body.error) if body.HasField("error") else None
@@ -72,6 +78,7 @@ def _run_finished(event: run_event_pb2.RunEvent) -> RunFinished:
 _READERS: Mapping[str, Callable[[run_event_pb2.RunEvent], EventBody]] = {
     "run_accepted": _run_accepted,
     "run_started": lambda event: RunStarted(event.run_started.model),
+    "attempt_restarted": _attempt_restarted,
     "text_delta": lambda event: TextDelta(event.text_delta.text),
     "reasoning_delta": lambda event: ReasoningDelta(event.reasoning_delta.text),
     "reasoning_completed": lambda event: ReasoningCompleted(event.reasoning_completed.text),

@@ -3,6 +3,7 @@
 from parley.v1 import run_event_pb2, run_pb2
 
 from parley_server.domain.run_event import (
+    AttemptRestarted,
     EventBody,
     MessageCompleted,
     ReasoningCompleted,
@@ -45,7 +46,8 @@ def write_body(event: run_event_pb2.RunEvent, body: EventBody) -> None:
 
 
 def _write_run_body(
-    event: run_event_pb2.RunEvent, body: RunAccepted | RunStarted | UsageUpdated | Warned | RunFinished
+    event: run_event_pb2.RunEvent,
+    body: RunAccepted | RunStarted | AttemptRestarted | UsageUpdated | Warned | RunFinished,
 ) -> None:
     """Write what concerns the run as a whole."""
     match body:
@@ -56,6 +58,10 @@ def _write_run_body(
             event.run_accepted.queue_position = body.queue_position
         case RunStarted():
             event.run_started.model = body.model
+        case AttemptRestarted():
+            event.attempt_restarted.attempt = body.attempt
+            event.attempt_restarted.discarded_item_ids.extend(body.discarded_item_ids)
+            event.attempt_restarted.reason = body.reason
         case UsageUpdated():
             event.usage_updated.SetInParent()
             write_usage(event.usage_updated.usage, body.usage)

@@ -6,7 +6,7 @@ from parley_server.auth.key_administration import DEFAULT_LIFETIME, KeyAdministr
 from parley_server.domain.api_key import ApiKey
 from parley_server.domain.context import RequestContext
 from parley_server.rpc.mapping.api_key import read_principal, write_api_key
-from parley_server.rpc.mapping.features import not_available, not_implemented
+from parley_server.rpc.mapping.idempotency import repeatable_request
 from parley_server.rpc.mapping.page import read_page
 from parley_server.storage.repositories import Page, PageRequest
 
@@ -17,15 +17,12 @@ class ApiKeyServicer:
     def __init__(self, keys: KeyAdministration[PageRequest, Page[ApiKey]]) -> None:
         self._keys = keys
 
-    async def create_api_key(
-        self, _context: RequestContext, request: pb.CreateApiKeyRequest
-    ) -> pb.CreateApiKeyResponse:
+    async def create_api_key(self, context: RequestContext, request: pb.CreateApiKeyRequest) -> pb.CreateApiKeyResponse:
         """Issue a key; its text is in this response and nowhere else."""
-        if request.request_id:
-            raise not_available("api_key_request_id")
         kind, subject = read_principal(request)
         lifetime = request.lifetime.ToTimedelta() if request.HasField("lifetime") else DEFAULT_LIFETIME
-        key, text = await self._keys.create(kind, subject, request.scopes, request.act_as, lifetime)
+        repeatable = repeatable_request(context, request, request.request_id, "create_api_key")
+        key, text = await self._keys.create(kind, subject, request.scopes, request.act_as, lifetime, repeatable)
         return pb.CreateApiKeyResponse(api_key=write_api_key(key), secret=text)
 
     async def list_api_keys(self, _context: RequestContext, request: pb.ListApiKeysRequest) -> pb.ListApiKeysResponse:
@@ -41,8 +38,9 @@ class ApiKeyServicer:
         """End a key."""
         return pb.RevokeApiKeyResponse(api_key=write_api_key(await self._keys.revoke(request.key_id)))
 
-    async def rotate_api_key(
-        self, _context: RequestContext, _request: pb.RotateApiKeyRequest
-    ) -> pb.RotateApiKeyResponse:
-        """Refuse: this server cannot rotate keys."""
-        raise not_implemented("rotate_api_key")
+    async def rotate_api_key(self, context: RequestContext, request: pb.RotateApiKeyRequest) -> pb.RotateApiKeyResponse:
+        """Give a key a new secret; its text is in this response and nowhere else."""
+        lifetime = request.lifetime.ToTimedelta() if request.HasField("lifetime") else None
+        repeatable = repeatable_request(context, request, request.request_id, "rotate_api_key")
+        key, text = await self._keys.rotate(request.key_id, request.overlap.ToTimedelta(), lifetime, repeatable)
+        return pb.RotateApiKeyResponse(api_key=write_api_key(key), secret=text)

@@ -1,25 +1,30 @@
 """ConversationService: maps, calls one method, maps back."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from parley.v1 import conversation_service_pb2 as pb
 
 from parley_server.domain.context import RequestContext
+from parley_server.rpc.drain import Drain
 from parley_server.rpc.mapping.conversation import read_changes, write_conversation, write_message
-from parley_server.rpc.mapping.features import not_implemented
 from parley_server.rpc.mapping.idempotency import idempotency_of
 from parley_server.rpc.mapping.page import read_page
 from parley_server.rpc.mapping.text import refuse_nul, texts_of
+from parley_server.rpc.servicers.export import export_lines
 from parley_server.storage.repositories import Store
 
 CREATE_FAMILY = "conversation"
+FORK_FAMILY = "fork_conversation"
+RESPONSE_BYTES = 64 * 1024
 
 
 class ConversationServicer:
     """Serves the user's conversations."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, drain: Drain) -> None:
         self._store = store
+        self._drain = drain
 
     async def create_conversation(
         self, context: RequestContext, request: pb.CreateConversationRequest
@@ -78,13 +83,37 @@ class ConversationServicer:
         return pb.DeleteConversationResponse()
 
     async def fork_conversation(
-        self, _context: RequestContext, _request: pb.ForkConversationRequest
+        self, context: RequestContext, request: pb.ForkConversationRequest
     ) -> pb.ForkConversationResponse:
-        """Refuse: this server cannot fork conversations."""
-        raise not_implemented("fork_conversation")
+        """Make a conversation that begins with a copy of another's messages."""
+        refuse_nul({"title": [request.title]})
+        conversation = await self._store.for_user(context).conversations.fork(
+            request.conversation_id,
+            request.message_id,
+            request.title,
+            idempotency_of(request, request.request_id, FORK_FAMILY),
+        )
+        return pb.ForkConversationResponse(conversation=write_conversation(conversation))
 
     async def export_conversation(
-        self, _context: RequestContext, _request: pb.ExportConversationRequest
+        self, context: RequestContext, request: pb.ExportConversationRequest
     ) -> AsyncGenerator[pb.ExportConversationResponse]:
-        """Refuse: this server cannot export conversations."""
-        raise not_implemented("export_conversation")
+        """Return a conversation as JSON lines."""
+        conversations = self._store.for_user(context).conversations
+        lines = export_lines(conversations, await conversations.get(request.conversation_id), self._drain)
+        return _in_responses(lines)
+
+
+async def _in_responses(lines: AsyncGenerator[str]) -> AsyncGenerator[pb.ExportConversationResponse]:
+    """Put lines together until a response is worth its way."""
+    gathered: list[str] = []
+    size = 0
+    async with aclosing(lines):
+        async for line in lines:
+            line_bytes = len(line.encode())
+            if gathered and size + line_bytes > RESPONSE_BYTES:
+                yield pb.ExportConversationResponse(json_lines="".join(gathered))
+                gathered, size = [], 0
+            gathered.append(line)
+            size += line_bytes
+    yield pb.ExportConversationResponse(json_lines="".join(gathered))

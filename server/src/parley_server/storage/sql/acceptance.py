@@ -8,15 +8,16 @@ from sqlalchemy import Connection, func, insert, select, update
 from parley_server.domain.content import text_of
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import ConversationBusyError, NotFoundError, QueueFullError
+from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.message import UserItem
 from parley_server.domain.run import MAX_QUEUED_RUNS, ConcurrencyPolicy, Run, RunSpec, RunState
 from parley_server.domain.run_event import EventCodec, RunAccepted, RunEvent, StoredEvent
 from parley_server.domain.usage import Usage
-from parley_server.storage.repositories import Idempotency
 from parley_server.storage.sql import journal, request_ids, search
 from parley_server.storage.sql.conversation_writes import insert_conversation
 from parley_server.storage.sql.database import to_micros
+from parley_server.storage.sql.expiry import is_alive, touched
 from parley_server.storage.sql.rows import ITEM, PAIRS, SPEC, USAGE, dump
 from parley_server.storage.sql.tables import conversations, messages, run_labels, runs
 
@@ -46,6 +47,7 @@ class RunAcceptance:
         *,
         codec: EventCodec,
         now: datetime,
+        ttl: int | None = None,
     ) -> None:
         self._context = context
         self._spec = spec
@@ -53,6 +55,7 @@ class RunAcceptance:
         self._codec = codec
         self._now = now
         self._micros = to_micros(now)
+        self._ttl = ttl
         self._run_id = new_id("run")
         self._message_id = new_id("msg")
 
@@ -75,12 +78,13 @@ class RunAcceptance:
         if not self._spec.conversation_id:
             conversation_id = new_id("conv")
             title = " ".join(text_of(self._spec.input).split())[:_MAX_TITLE]
-            insert_conversation(connection, self._context.user_id, conversation_id, title, self._micros, {})
+            insert_conversation(connection, self._context.user_id, conversation_id, title, self._micros, ttl=self._ttl)
             return conversation_id, ""
         row = connection.execute(
             select(conversations.c.active_run_id).where(
                 conversations.c.user_id == self._context.user_id,
                 conversations.c.conversation_id == self._spec.conversation_id,
+                is_alive(self._micros),
             )
         ).first()
         if row is None:
@@ -167,7 +171,7 @@ class RunAcceptance:
         connection.execute(
             update(conversations)
             .where(conversations.c.conversation_id == conversation_id)
-            .values(active_run_id=active_run_id, update_time=self._micros)
+            .values(active_run_id=active_run_id, **touched(self._micros))
         )
 
     def _first_event(self, run: Run, *, queue_position: int) -> StoredEvent:

@@ -1,4 +1,4 @@
-"""Starting and ending a run: the writes that go with its first and its last event."""
+"""Starting and ending a run: the writes that go with the first event of an attempt and with the run's last one."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ from parley_server.domain.run_event import StoredEvent
 from parley_server.storage.run_log import RunConclusion
 from parley_server.storage.sql import frames, search
 from parley_server.storage.sql.database import to_micros
+from parley_server.storage.sql.expiry import touched
 from parley_server.storage.sql.live_run import Sealed
 from parley_server.storage.sql.rows import END, ITEM, USAGE, dump
 from parley_server.storage.sql.tables import conversations, messages, run_archive, runs
@@ -18,13 +19,18 @@ ARCHIVE_PAGE_BYTES = 256 * 1024
 
 
 def set_running(connection: Connection, batch: Sealed) -> None:
-    """Begin the run's attempt; its state becomes RUNNING unless a cancel came first."""
+    """Begin the run's first attempt; its state becomes RUNNING unless a cancel came first."""
     state = case((runs.c.state == RunState.QUEUED, RunState.RUNNING), else_=runs.c.state)
     connection.execute(
         update(runs)
         .where(runs.c.run_id == batch.live.run_id)
         .values(state=state, attempt=batch.live.attempt, start_time=to_micros(datetime.now(UTC)))
     )
+
+
+def set_attempt(connection: Connection, batch: Sealed) -> None:
+    """Begin a later attempt of the run."""
+    connection.execute(update(runs).where(runs.c.run_id == batch.live.run_id).values(attempt=batch.live.attempt))
 
 
 class Ending:
@@ -123,6 +129,6 @@ def _pass_on(connection: Connection, batch: Sealed, now: int) -> str:
     connection.execute(
         update(conversations)
         .where(conversations.c.conversation_id == conversation_id)
-        .values(active_run_id=next_run_id, update_time=now)
+        .values(active_run_id=next_run_id, **touched(now))
     )
     return next_run_id or ""

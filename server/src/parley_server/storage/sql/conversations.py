@@ -1,6 +1,6 @@
 """The user's conversations and their messages, on any engine."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, select, tuple_
@@ -8,16 +8,16 @@ from sqlalchemy import Connection, bindparam, select, tuple_
 from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import Conversation, ConversationChanges
 from parley_server.domain.errors import NotFoundError
+from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.message import Message
-from parley_server.storage.repositories import Idempotency, Page, PageRequest
+from parley_server.storage.repositories import Page, PageRequest
 from parley_server.storage.sql import request_ids
-from parley_server.storage.sql.conversation_writes import (
-    change_conversation,
-    delete_conversation,
-    insert_conversation,
-)
+from parley_server.storage.sql.conversation_writes import change_conversation, insert_conversation
 from parley_server.storage.sql.database import Database, to_micros
+from parley_server.storage.sql.deletion import delete_conversation
+from parley_server.storage.sql.expiry import is_alive
+from parley_server.storage.sql.forking import Copy, insert_copy
 from parley_server.storage.sql.paging import PageTokens, fitting
 from parley_server.storage.sql.rows import conversation_of, message_of, number
 from parley_server.storage.sql.run_log import RunLog
@@ -26,7 +26,9 @@ from parley_server.storage.sql.tables import conversations, messages, runs
 from parley_server.storage.sql.writer import Writer
 
 _GET = select(conversations).where(
-    conversations.c.user_id == bindparam("user_id"), conversations.c.conversation_id == bindparam("conversation_id")
+    conversations.c.user_id == bindparam("user_id"),
+    conversations.c.conversation_id == bindparam("conversation_id"),
+    is_alive(),
 )
 _OF_CONVERSATION = (
     messages.c.user_id == bindparam("user_id"),
@@ -55,24 +57,53 @@ class SqlConversationRepository:
     """Implements `ConversationRepository` for one user."""
 
     def __init__(
-        self, context: RequestContext, database: Database, writer: Writer, run_log: RunLog, tokens: PageTokens
+        self,
+        context: RequestContext,
+        database: Database,
+        writer: Writer,
+        run_log: RunLog,
+        tokens: PageTokens,
+        *,
+        ttl: int | None,
     ) -> None:
         self._context = context
         self._database = database
         self._writer = writer
         self._run_log = run_log
         self._tokens = tokens
+        self._ttl = ttl
 
     async def create(
         self, title: str, metadata: Mapping[str, str], idempotency: Idempotency | None = None
     ) -> Conversation:
         """Store a new conversation; see `ConversationRepository.create`."""
-        conversation_id, now = new_id("conv"), to_micros(datetime.now(UTC))
+
+        def insert(connection: Connection, conversation_id: str, now: int) -> None:
+            insert_conversation(connection, self._context.user_id, conversation_id, title, now, metadata, ttl=self._ttl)
+
+        return await self._create(insert, idempotency)
+
+    async def fork(
+        self, conversation_id: str, message_id: str = "", title: str = "", idempotency: Idempotency | None = None
+    ) -> Conversation:
+        """Store a copy of one; see `ConversationRepository.fork`."""
+
+        def insert(connection: Connection, copy_id: str, now: int) -> None:
+            copy = Copy(self._context.user_id, conversation_id, copy_id, message_id, title)
+            insert_copy(connection, copy, now, ttl=self._ttl)
+
+        return await self._create(insert, idempotency)
+
+    async def _create(
+        self, insert: Callable[[Connection, str, int], None], idempotency: Idempotency | None
+    ) -> Conversation:
+        """Let `insert` store a conversation under a new id, once."""
+        conversation_id, now = new_id("conv"), _now()
 
         def tx(connection: Connection) -> str:
             existing = request_ids.find(connection, self._context, idempotency)
             if existing is None:
-                insert_conversation(connection, self._context.user_id, conversation_id, title, now, metadata)
+                insert(connection, conversation_id, now)
                 request_ids.remember(connection, self._context, idempotency, conversation_id, now)
             return existing or conversation_id
 
@@ -80,7 +111,7 @@ class SqlConversationRepository:
 
     async def get(self, conversation_id: str) -> Conversation:
         """Return one; see `ConversationRepository.get`."""
-        rows = await self._database.fetch(_GET, self._key(conversation_id))
+        rows = await self._database.fetch(_GET, self._key(conversation_id) | {"now": _now()})
         if not rows:
             raise NotFoundError("conversation")
         return conversation_of(rows[0])
@@ -90,7 +121,9 @@ class SqlConversationRepository:
         user_id = self._context.user_id
         listing = ("conversations", user_id, query)
         order = (conversations.c.update_time, conversations.c.conversation_id)
-        statement = select(conversations).where(conversations.c.user_id == user_id, *matching(user_id, query))
+        statement = select(conversations).where(
+            conversations.c.user_id == user_id, is_alive(_now()), *matching(user_id, query)
+        )
         if place := self._tokens.read(listing, page.token):
             update_time, conversation_id = place.split(":")
             statement = statement.where(tuple_(*order) < tuple_(int(update_time), conversation_id))
@@ -105,10 +138,9 @@ class SqlConversationRepository:
 
     async def update(self, conversation_id: str, changes: ConversationChanges, etag: str = "") -> Conversation:
         """Change one; see `ConversationRepository.update`."""
-        now = to_micros(datetime.now(UTC))
 
         def tx(connection: Connection) -> None:
-            change_conversation(connection, self._context.user_id, conversation_id, changes, etag, now)
+            change_conversation(connection, self._context.user_id, conversation_id, changes, etag, _now())
 
         await self._writer.run(tx)
         return await self.get(conversation_id)
@@ -117,7 +149,7 @@ class SqlConversationRepository:
         """Delete one with all that belongs to it; see `ConversationRepository.delete`."""
         try:
             run_ids = await self._writer.run(
-                lambda connection: delete_conversation(connection, self._context.user_id, conversation_id)
+                lambda connection: delete_conversation(connection, self._context.user_id, conversation_id, _now())
             )
         except NotFoundError:
             if not allow_missing:
@@ -148,3 +180,7 @@ class SqlConversationRepository:
 
     def _key(self, conversation_id: str) -> dict[str, object]:
         return {"user_id": self._context.user_id, "conversation_id": conversation_id}
+
+
+def _now() -> int:
+    return to_micros(datetime.now(UTC))

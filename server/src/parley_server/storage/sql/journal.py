@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from parley_server.storage.sql import frames
 from parley_server.storage.sql.live_run import Sealed
-from parley_server.storage.sql.tables import run_journal
+from parley_server.storage.sql.tables import run_journal, runs
 
 # A stale owner's row is not inserted: its fencing token matches no run.
 _INSERT_ONE = text(
@@ -30,6 +30,11 @@ _INSERT_ALL = text(
     bindparam("first_seqs", type_=ARRAY(BigInteger)),
     bindparam("blobs", type_=ARRAY(LargeBinary)),
     bindparam("tokens", type_=ARRAY(BigInteger)),
+)
+_OWNED = select(runs.c.run_id).where(
+    runs.c.run_id == bindparam("run_id"),
+    runs.c.fencing_token == bindparam("fencing_token"),
+    runs.c.finish_time.is_(None),
 )
 _LAST_ID = select(func.max(run_journal.c.journal_id))
 
@@ -51,6 +56,14 @@ def append(connection: Connection, batches: Sequence[Sealed]) -> list[Sealed]:
         return []
     attempt.rollback()
     return [batch for batch in batches if not _append_as_one(connection, [batch])]
+
+
+def append_if_owned(connection: Connection, batch: Sealed) -> bool:
+    """Insert one batch's row, where it has events; return whether the run is still its owner's."""
+    if batch.events:
+        return not append(connection, [batch])
+    owner = {"run_id": batch.live.run_id, "fencing_token": batch.live.fencing_token}
+    return connection.execute(_OWNED, owner).first() is not None
 
 
 def _append_all(connection: Connection, batches: Sequence[Sealed]) -> list[Sealed]:

@@ -22,7 +22,7 @@ HEARTBEAT_S = 15.0
 MAX_PENDING_BYTES = 256 * 1024
 MAX_BATCH_EVENTS = 256
 
-# Writes that belong to an event: run in its transaction, after its journal row.
+# Writes that belong to the log: run in its transaction, once it is certain that the run is still ours.
 Tx = Callable[[Connection, "Sealed"], None]
 
 
@@ -32,7 +32,6 @@ class _Pending:
 
     body: EventBody
     item_id: str
-    tx: Tx | None = None
     texts: list[str] = field(default_factory=list)
 
     def merged(self) -> EventBody:
@@ -45,7 +44,7 @@ class _Pending:
 class Sealed:
     """Numbered, serialized events of one run on their way into a commit, and the writes that go with them.
 
-    `journal_id` is the row they became; set by the commit.
+    Either may be empty. `journal_id` is the row the events became; set by the commit.
     """
 
     live: "LiveRun"
@@ -72,8 +71,10 @@ class LiveRun:
         self.tail: list[StoredEvent] = []
         self.journal_ids: list[int] = []
         self.ended = False
+        self.watchers = 0
         self.error: Exception | None = None
         self._pending: list[_Pending] = []
+        self._txs: list[Tx] = []
         self._pending_bytes = 0
         self._sealed: Sealed | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -87,26 +88,35 @@ class LiveRun:
     @property
     def is_settled(self) -> bool:
         """Tell whether everything appended is durable."""
-        return not self._pending and self._sealed is None
+        return not self._pending and not self._txs and self._sealed is None
 
     @property
     def is_full(self) -> bool:
         """Tell whether so much waits for the store that its owner should wait too."""
         return self._pending_bytes > MAX_PENDING_BYTES
 
-    def append(self, body: EventBody, item_id: str, tx: Tx | None = None) -> bool:
-        """Take one event; return whether it is urgent, which every event is but text after a run's first."""
+    def write(self, tx: Tx) -> None:
+        """Take a write that goes into the same commit as what is appended before the next await."""
+        if self.error is not None:
+            raise self.error
+        self._txs.append(tx)
+
+    def append(self, body: EventBody, item_id: str) -> bool:
+        """Take one event; return whether it is urgent, which every event is but text after a run's first.
+
+        Events that are appended without an await between them become durable together.
+        """
         if self.error is not None:
             raise self.error
         text = body.text if isinstance(body, (TextDelta, ReasoningDelta)) else None
         if text is None:
-            self._pending.append(_Pending(body, item_id, tx))
+            self._pending.append(_Pending(body, item_id))
             return True
         self._pending_bytes += len(text)
         if self._merges(body, item_id):
             self._pending[-1].texts.append(text)
             return False
-        self._pending.append(_Pending(body, item_id, tx, [text]))
+        self._pending.append(_Pending(body, item_id, [text]))
         is_first, self._has_text = not self._has_text, True
         return is_first
 
@@ -116,13 +126,13 @@ class LiveRun:
 
     def seal(self, codec: EventCodec, now: datetime) -> Sealed | None:
         """Number and serialize what is pending; after a failed commit hand out the same batch again."""
-        if self._sealed is None and self._pending:
+        if self._sealed is None and not self.is_settled:
             pending, self._pending, self._pending_bytes = self._pending, [], 0
             events = tuple(
                 StoredEvent(seq, codec.encode(self._numbered(seq, entry, now)))
                 for seq, entry in enumerate(pending, self.last_seq + 1)
             )
-            txs = tuple(entry.tx for entry in pending if entry.tx is not None)
+            txs, self._txs = tuple(self._txs), []
             self._sealed = Sealed(self, events, txs)
         return self._sealed
 
@@ -132,8 +142,9 @@ class LiveRun:
     def settle(self) -> None:
         """Show the sealed batch to the watchers: it is durable."""
         if self._sealed is not None:
-            self.tail.extend(self._sealed.events)
-            self.journal_ids.append(self._sealed.journal_id)
+            if self._sealed.events:
+                self.tail.extend(self._sealed.events)
+                self.journal_ids.append(self._sealed.journal_id)
             self._sealed = None
         self.wake()
 
@@ -142,6 +153,7 @@ class LiveRun:
         self.error = error
         self._sealed = None
         self._pending.clear()
+        self._txs.clear()
         self.wake()
 
     def wake(self) -> None:
@@ -177,19 +189,23 @@ class LiveRun:
         if after_seq > self.last_seq:
             raise CursorAheadError(self.last_seq)
         position = after_seq
-        while True:
-            batch = tuple(self.tail[position : position + MAX_BATCH_EVENTS])
-            if batch:
-                position += len(batch)
-                yield batch
-            elif self.ended:
-                return
-            elif self.error is not None:
-                raise StorageUnavailableError
-            else:
-                await self.changed(HEARTBEAT_S)
-                if position == self.last_seq and not self.ended:
-                    yield ()
+        self.watchers += 1
+        try:
+            while True:
+                batch = tuple(self.tail[position : position + MAX_BATCH_EVENTS])
+                if batch:
+                    position += len(batch)
+                    yield batch
+                elif self.ended:
+                    return
+                elif self.error is not None:
+                    raise StorageUnavailableError
+                else:
+                    await self.changed(HEARTBEAT_S)
+                    if position == self.last_seq and not self.ended:
+                        yield ()
+        finally:
+            self.watchers -= 1
 
 
 def _resolve(waiter: "asyncio.Future[None]") -> None:

@@ -30,11 +30,11 @@ class PageTokens:
         if not token:
             return ""
         try:
-            raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-            position = raw[_MAC_BYTES:].decode()
+            position = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))[_MAC_BYTES:].decode()
         except (binascii.Error, ValueError):
             raise PageTokenInvalidError from None
-        if not hmac.compare_digest(raw[:_MAC_BYTES], self._mac(listing, position)):
+        # The whole token and not its bytes: base64 reads more than one text as the same bytes.
+        if not hmac.compare_digest(token.encode(), self.issue(listing, position).encode()):
             raise PageTokenInvalidError
         return position
 

@@ -1,10 +1,10 @@
 """Request ids: what makes a repeated create the same create, also after a restart."""
 
-from sqlalchemy import Connection, and_, delete, insert, select
+from sqlalchemy import Connection, and_, delete, insert, select, tuple_
 
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import RequestIdReusedError
-from parley_server.storage.repositories import Idempotency
+from parley_server.domain.idempotency import Idempotency
 from parley_server.storage.sql.tables import request_ids
 
 # Two days, where the contract promises one.
@@ -35,9 +35,8 @@ def find(connection: Connection, context: RequestContext, idempotency: Idempoten
 def remember(
     connection: Connection, context: RequestContext, idempotency: Idempotency | None, object_id: str, now: int
 ) -> None:
-    """Record that this request made `object_id`; in the transaction that made it. Drops what is past its time."""
+    """Record that this request made `object_id`; in the transaction that made it."""
     if idempotency is not None:
-        connection.execute(delete(request_ids).where(request_ids.c.create_time < now - KEPT_MICROS))
         connection.execute(
             insert(request_ids).values(
                 **_key(context, idempotency),
@@ -48,9 +47,21 @@ def remember(
         )
 
 
+def forget_some(connection: Connection, now: int, limit: int) -> int:
+    """Drop up to `limit` of those that are past their time, the oldest first; return how many."""
+    key = request_ids.primary_key.columns
+    old = (
+        select(*key)
+        .where(request_ids.c.create_time < now - KEPT_MICROS)
+        .order_by(request_ids.c.create_time)
+        .limit(limit)
+    )
+    return connection.execute(delete(request_ids).where(tuple_(*key).in_(old))).rowcount
+
+
 def _key(context: RequestContext, idempotency: Idempotency) -> dict[str, str]:
     return {
-        "principal": f"{context.principal.kind}:{context.principal.subject}",
+        "principal": context.principal.name,
         "user_id": context.user_id,
         "family": idempotency.family,
         "request_id": idempotency.request_id,

@@ -1,18 +1,20 @@
 """Between rows and domain values: the only place that knows how a value is written in a column."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import TypeVar, cast
 
 from pydantic import TypeAdapter
 
-from parley_server.domain.api_key import ApiKey
+from parley_server.domain.api_key import ApiKey, StoredKey
 from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import Conversation
 from parley_server.domain.message import Item, Message
 from parley_server.domain.principal import PrincipalKind
 from parley_server.domain.run import Run, RunEnd, RunSpec, RunState
 from parley_server.domain.usage import Usage
-from parley_server.storage.sql.database import Row, from_micros
+from parley_server.storage.sql.database import Row, from_micros, to_micros
+from parley_server.storage.sql.expiry import etag_of
 from parley_server.storage.worker_store import StoredRun
 
 T = TypeVar("T")
@@ -23,6 +25,8 @@ USAGE: TypeAdapter[Usage] = TypeAdapter(Usage)
 END: TypeAdapter[RunEnd] = TypeAdapter(RunEnd)
 PAIRS: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 WORDS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
+
+_NO_LABELS = "{}"
 
 
 def dump(adapter: TypeAdapter[T], value: T) -> str:
@@ -58,7 +62,7 @@ def conversation_of(row: Row) -> Conversation:
         title=string(row, "title"),
         create_time=from_micros(number(row, "create_time")),
         update_time=from_micros(number(row, "update_time")),
-        etag=str(number(row, "revision")),
+        etag=etag_of(number(row, "revision"), cast("int | None", row["expire_time"])),
         metadata=PAIRS.validate_json(string(row, "metadata_json")),
         active_run_id=string(row, "active_run_id"),
         expire_time=moment(row, "expire_time"),
@@ -89,13 +93,23 @@ def run_of(row: Row, *, last_seq: int | None = None) -> Run:
         create_time=from_micros(number(row, "create_time")),
         deadline_time=from_micros(number(row, "deadline_time")),
         last_seq=number(row, "last_seq") if last_seq is None else last_seq,
-        labels=PAIRS.validate_json(string(row, "labels_json")),
+        labels=_labels_of(string(row, "labels_json")),
         usage=USAGE.validate_json(string(row, "usage_json")),
         start_time=moment(row, "start_time"),
         finish_time=moment(row, "finish_time"),
-        end=END.validate_json(end) if end else None,
+        end=_end_of(end) if end else None,
         output_text=string(row, "output_text") if "output_text" in row.keys() else "",  # noqa: SIM118  # sqlite3.Row
     )
+
+
+def _labels_of(text: str) -> dict[str, str]:
+    return {} if text == _NO_LABELS else PAIRS.validate_json(text)
+
+
+@lru_cache(maxsize=256)
+def _end_of(text: str) -> RunEnd:
+    """Read how a run ended. Most ended alike."""
+    return END.validate_json(text)
 
 
 def stored_run_of(row: Row) -> StoredRun:
@@ -109,7 +123,7 @@ def stored_run_of(row: Row) -> StoredRun:
 
 
 def api_key_of(row: Row) -> ApiKey:
-    """Read a row of `api_keys`, without its hash."""
+    """Read a row of `api_keys`, without its hashes."""
     return ApiKey(
         key_id=string(row, "key_id"),
         kind=PrincipalKind(string(row, "kind")),
@@ -120,4 +134,34 @@ def api_key_of(row: Row) -> ApiKey:
         expire_time=moment(row, "expire_time"),
         revoke_time=moment(row, "revoke_time"),
         last_use_time=moment(row, "last_use_time"),
+        previous_secret_expire_time=moment(row, "previous_secret_expire_time"),
     )
+
+
+def stored_key_of(row: Row) -> StoredKey:
+    """Read a row of `api_keys` with its hashes."""
+    previous = cast("bytes | None", row["previous_secret_hash"])
+    return StoredKey(api_key_of(row), blob(row, "secret_hash"), previous)
+
+
+def row_of_key(stored: StoredKey) -> dict[str, object]:
+    """Write a key as a row of `api_keys`."""
+    key = stored.key
+    return {
+        "key_id": key.key_id,
+        "kind": key.kind,
+        "subject": key.subject,
+        "scopes_json": dump(WORDS, tuple(sorted(key.scopes))),
+        "act_as_json": dump(WORDS, key.act_as),
+        "secret_hash": stored.secret_hash,
+        "previous_secret_hash": stored.previous_secret_hash,
+        "create_time": to_micros(key.create_time),
+        "expire_time": _micros(key.expire_time),
+        "revoke_time": _micros(key.revoke_time),
+        "last_use_time": _micros(key.last_use_time),
+        "previous_secret_expire_time": _micros(key.previous_secret_expire_time),
+    }
+
+
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else to_micros(moment)

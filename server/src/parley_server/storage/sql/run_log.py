@@ -12,7 +12,8 @@ import structlog
 from sqlalchemy import Connection, bindparam, delete
 
 from parley_server.domain.errors import StorageUnavailableError
-from parley_server.domain.run_event import EventBody, EventCodec, StoredEvent
+from parley_server.domain.run_event import EventCodec, ItemEvent, StoredEvent
+from parley_server.metrics.recorder import SILENT, Gauge, Recorder
 from parley_server.storage.run_log import OwnershipLostError
 from parley_server.storage.sql import journal
 from parley_server.storage.sql.live_run import LiveRun, Sealed, Tx
@@ -31,17 +32,21 @@ _log = structlog.get_logger(__name__)
 class RunLog:
     """The live runs of this process."""
 
-    def __init__(self, writer: Writer, codec: EventCodec) -> None:
+    def __init__(self, writer: Writer, codec: EventCodec, recorder: Recorder = SILENT) -> None:
         self._writer = writer
+        self._recorder = recorder
         self.codec = codec
         self._live: dict[str, LiveRun] = {}
         self._dirty: dict[str, LiveRun] = {}
         self._obsolete: list[int] = []
         self._sweep_timer: asyncio.TimerHandle | None = None
         writer.feed_from(self._seal)
+        recorder.watch(Gauge.RUN_LOG_QUEUE, lambda: len(self._dirty) + writer.waiting_calls)
+        recorder.watch(Gauge.RUN_LOG_WATCHERS, lambda: sum(live.watchers for live in tuple(self._live.values())))
 
     def open(self, live: LiveRun, events: Iterable[StoredEvent]) -> None:
         """Take in a run this process owns, with the durable events it has."""
+        self._recorder.journal(written=len(live.journal_ids))
         live.tail.extend(events)
         self._live[live.run_id] = live
 
@@ -49,13 +54,18 @@ class RunLog:
         """Return a run whose log is in memory: one that is live, or that ended a moment ago."""
         return self._live.get(run_id)
 
-    async def append(self, live: LiveRun, body: EventBody, item_id: str = "", tx: Tx | None = None) -> None:
-        """Append one event, with writes that belong in its transaction; wait only when the store is far behind.
+    async def append(self, live: LiveRun, events: Iterable[ItemEvent], txs: Iterable[Tx] = ()) -> None:
+        """Append events and writes that become durable together; wait only when the store is far behind.
 
         Raises:
             OwnershipLostError: this process no longer owns the run.
         """
-        urgent = live.append(body, item_id, tx)
+        urgent = False
+        for body, item_id in events:
+            urgent |= live.append(body, item_id)
+        for tx in txs:
+            live.write(tx)
+            urgent = True
         self._mark(live, urgent=urgent)
         while live.is_full:
             await live.changed()
@@ -84,6 +94,7 @@ class RunLog:
 
     def settled(self, batch: Sealed) -> None:
         """Hear that a batch is durable."""
+        self._recorder.journal(written=1 if batch.events else 0)
         batch.live.settle()
         if not batch.live.is_settled:
             self._mark(batch.live, urgent=True)
@@ -112,7 +123,7 @@ class RunLog:
         if plain := [batch for batch in batches if not batch.txs]:
             units.append(_PlainUnit(self, plain))
         if self._obsolete and self._sweep_timer is None:
-            units.append(_SweepUnit(self._obsolete))
+            units.append(_SweepUnit(self._obsolete, self._recorder))
             self._obsolete = []
         return units
 
@@ -133,7 +144,8 @@ class _RunUnit:
         self._batch = batch
 
     def apply(self, connection: Connection) -> None:
-        if journal.append(connection, [self._batch]):
+        # The fence of every write of a run: the transaction holds the engine's one write lock from here on.
+        if not journal.append_if_owned(connection, self._batch):
             raise OwnershipLostError(self._batch.live.run_id)
         for tx in self._batch.txs:
             tx(connection, self._batch)
@@ -171,14 +183,15 @@ class _PlainUnit:
 class _SweepUnit:
     """Removes the journal rows of runs that have ended: their archive holds the same events."""
 
-    def __init__(self, journal_ids: list[int]) -> None:
+    def __init__(self, journal_ids: list[int], recorder: Recorder) -> None:
         self._journal_ids = journal_ids
+        self._recorder = recorder
 
     def apply(self, connection: Connection) -> None:
         connection.execute(_DELETE, [{"id": journal_id} for journal_id in self._journal_ids])
 
     def committed(self) -> None:
-        pass
+        self._recorder.journal(swept=len(self._journal_ids))
 
     def failed(self, error: Exception) -> None:
         _log.warning("journal_sweep_failed", rows=len(self._journal_ids), error=type(error).__name__)

@@ -1,6 +1,6 @@
 """The user's runs: accepting, reading, listing, and following their logs; on any engine."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -8,12 +8,14 @@ from sqlalchemy import ColumnElement, bindparam, exists, select
 
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import CursorAheadError, NotFoundError, StorageUnavailableError
-from parley_server.domain.run import Run, RunSpec
-from parley_server.domain.run_event import StoredEvent
-from parley_server.storage.repositories import Acceptance, Idempotency, Page, PageRequest, RunFilter
+from parley_server.domain.idempotency import Idempotency
+from parley_server.domain.run import Run, RunSpec, RunState
+from parley_server.domain.run_event import HistoryTruncated, StoredEvent
+from parley_server.storage.repositories import Acceptance, Page, PageRequest, RunFilter
 from parley_server.storage.sql import frames
 from parley_server.storage.sql.acceptance import FIRST_TOKEN, RunAcceptance
-from parley_server.storage.sql.database import Database
+from parley_server.storage.sql.database import Database, Row, to_micros
+from parley_server.storage.sql.expiry import is_alive, of_living_conversation
 from parley_server.storage.sql.live_run import LiveRun
 from parley_server.storage.sql.paging import PageTokens, fitting
 from parley_server.storage.sql.rows import blob, number, run_of, string
@@ -21,10 +23,17 @@ from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.tables import conversations, run_archive, run_labels, runs
 from parley_server.storage.sql.writer import Writer
 
-_GET = select(runs).where(runs.c.user_id == bindparam("user_id"), runs.c.run_id == bindparam("run_id"))
+# What a run is shown from. What its execution needs stays where it is: the input alone can be megabytes.
+_COLUMNS = [column for column in runs.c if column.name not in {"context_json", "spec_json"}]
+_LISTED_COLUMNS = [column for column in _COLUMNS if column.name != "output_text"]
+_GET = select(*_COLUMNS).where(
+    runs.c.user_id == bindparam("user_id"), runs.c.run_id == bindparam("run_id"), of_living_conversation()
+)
 _SIZED = ("labels_json", "end_json")
 _OWN_CONVERSATION = select(conversations.c.conversation_id).where(
-    conversations.c.user_id == bindparam("user_id"), conversations.c.conversation_id == bindparam("conversation_id")
+    conversations.c.user_id == bindparam("user_id"),
+    conversations.c.conversation_id == bindparam("conversation_id"),
+    is_alive(),
 )
 # The archive page that holds a seq is the last one that starts at or before it.
 _PAGE = (
@@ -39,13 +48,21 @@ class SqlRunRepository:
     """Implements `RunRepository` for one user."""
 
     def __init__(
-        self, context: RequestContext, database: Database, writer: Writer, run_log: RunLog, tokens: PageTokens
+        self,
+        context: RequestContext,
+        database: Database,
+        writer: Writer,
+        run_log: RunLog,
+        tokens: PageTokens,
+        *,
+        ttl: int | None,
     ) -> None:
         self._context = context
         self._database = database
         self._writer = writer
         self._run_log = run_log
         self._tokens = tokens
+        self._ttl = ttl
 
     async def accept(self, spec: RunSpec, idempotency: Idempotency | None) -> Acceptance:
         """Accept a run; see `RunRepository.accept`."""
@@ -56,6 +73,7 @@ class SqlRunRepository:
                 idempotency,
                 codec=self._run_log.codec,
                 now=datetime.now(UTC),
+                ttl=self._ttl,
             )
         )
         if accepted.run is None or accepted.event is None:
@@ -67,22 +85,19 @@ class SqlRunRepository:
 
     async def get(self, run_id: str) -> Run:
         """Return one; see `RunRepository.get`."""
-        rows = await self._database.fetch(_GET, {"user_id": self._context.user_id, "run_id": run_id})
-        if not rows:
-            raise NotFoundError("run")
-        return run_of(rows[0], last_seq=self._live_seq(run_id))
+        return run_of(await self._row(run_id), last_seq=self._live_seq(run_id))
 
     async def list(self, run_filter: RunFilter, page: PageRequest) -> Page[Run]:
         """List, latest created first; see `RunRepository.list`."""
         user_id = self._context.user_id
         if run_filter.conversation_id and not await self._database.fetch(
-            _OWN_CONVERSATION, {"user_id": user_id, "conversation_id": run_filter.conversation_id}
+            _OWN_CONVERSATION, {"user_id": user_id, "conversation_id": run_filter.conversation_id, "now": _now()}
         ):
             raise NotFoundError("conversation")
         listing = ("runs", user_id, repr(run_filter))
         statement = (
-            select(*(column for column in runs.c if column is not runs.c.output_text))
-            .where(runs.c.user_id == user_id, *_conditions(run_filter))
+            select(*_LISTED_COLUMNS)
+            .where(runs.c.user_id == user_id, of_living_conversation(_now()), *_conditions(run_filter))
             .order_by(runs.c.run_id.desc())
             .limit(page.size + 1)
         )
@@ -93,7 +108,7 @@ class SqlRunRepository:
         items = tuple(run_of(row, last_seq=self._live_seq(string(row, "run_id"))) for row in rows[:taken])
         return Page(items, self._tokens.issue(listing, items[-1].run_id) if len(rows) > taken else "")
 
-    async def watch(self, run_id: str, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...]]:
+    async def watch(self, run_id: str, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...] | HistoryTruncated]:
         """Follow the log; see `RunRepository.watch`."""
         live = self._run_log.find(run_id)
         if live is not None and live.user_id == self._context.user_id:
@@ -101,25 +116,55 @@ class SqlRunRepository:
                 async for batch in batches:
                     yield batch
             return
-        run = await self.get(run_id)
-        if not run.state.is_terminal:
+        row = await self._row(run_id)
+        if not RunState(string(row, "state")).is_terminal:
             # Unfinished and not in this process: its owner is not known here (yet).
             raise StorageUnavailableError
-        async for batch in self._archived(run, after_seq):
-            yield batch
+        async for archived in self._archived(row, after_seq):
+            yield archived
 
-    async def _archived(self, run: Run, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...]]:
-        if after_seq > run.last_seq:
-            raise CursorAheadError(run.last_seq)
-        while after_seq < run.last_seq:
-            rows = await self._database.fetch(_PAGE, {"run_id": run.run_id, "seq": after_seq + 1})
-            events = frames.unpack(number(rows[0], "first_seq"), blob(rows[0], "frames"))
-            yield tuple(event for event in events if event.seq > after_seq)
-            after_seq = events[-1].seq
+    async def _archived(self, run: Row, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...] | HistoryTruncated]:
+        last_seq, next_seq = number(run, "last_seq"), after_seq + 1
+        if after_seq > last_seq:
+            raise CursorAheadError(last_seq)
+        is_cut = number(run, "folded_seq") > after_seq if run["folded_seq"] is not None else False
+        told = False
+        while after_seq < last_seq:
+            page = await self._page(string(run, "run_id"), after_seq + 1)
+            events = tuple(event for event in page.events if event.seq > after_seq)
+            after_seq = page.last_seq
+            # A run may also be folded while it is read.
+            if events and not told and (is_cut or _has_gap(next_seq, events)):
+                told = True
+                yield HistoryTruncated(events[0].seq)
+            if events:
+                yield events
+                next_seq = events[-1].seq + 1
+
+    async def _page(self, run_id: str, seq: int) -> frames.Page:
+        rows = await self._database.fetch(_PAGE, {"run_id": run_id, "seq": seq})
+        if not rows:
+            # Deleted while it was read.
+            raise NotFoundError("run")
+        return frames.read_page(number(rows[0], "first_seq"), blob(rows[0], "frames"))
+
+    async def _row(self, run_id: str) -> Row:
+        rows = await self._database.fetch(_GET, {"user_id": self._context.user_id, "run_id": run_id, "now": _now()})
+        if not rows:
+            raise NotFoundError("run")
+        return rows[0]
 
     def _live_seq(self, run_id: str) -> int | None:
         live = self._run_log.find(run_id)
         return None if live is None else live.last_seq
+
+
+def _has_gap(next_seq: int, events: Sequence[StoredEvent]) -> bool:
+    return events[-1].seq - next_seq + 1 != len(events)
+
+
+def _now() -> int:
+    return to_micros(datetime.now(UTC))
 
 
 def _conditions(run_filter: RunFilter) -> list[ColumnElement[bool]]:

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Boolean, ColumnElement, Connection, delete, insert, literal, select
+from sqlalchemy import Boolean, ColumnElement, Connection, delete, insert, literal, literal_column, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.operators import OperatorType
@@ -60,6 +60,13 @@ def set_title(connection: Connection, user_id: str, conversation_id: str, title:
 def remove(connection: Connection, conversation_id: str) -> None:
     """Let a conversation be found no more."""
     connection.execute(delete(search_texts).where(*_of(conversation_id)))
+
+
+def remove_some(connection: Connection, conversation_id: str, limit: int) -> int:
+    """Remove up to `limit` texts of a conversation that nobody finds any more; return how many."""
+    row: ColumnElement[object] = literal_column("ctid" if connection.dialect.name == "postgresql" else "rowid")
+    some = select(row).select_from(search_texts).where(*_of(conversation_id)).limit(limit)
+    return connection.execute(delete(search_texts).where(row.in_(some))).rowcount
 
 
 def matching(user_id: str, query: str) -> list[ColumnElement[bool]]:

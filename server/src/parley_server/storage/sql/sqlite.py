@@ -21,7 +21,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from parley_server.domain.errors import ParleyError, StorageUnavailableError
+from parley_server.domain.errors import ParleyError, StartError, StorageUnavailableError
 from parley_server.storage.sql.compilation import Compiler
 from parley_server.storage.sql.database import Row, TransactionLostError
 from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
@@ -32,10 +32,14 @@ READERS = 2
 BUSY_TIMEOUT_S = 5.0
 
 _WRITER_PRAGMAS = (
+    # First, because it can only be said of a file that has no tables yet.
+    "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA trusted_schema = OFF",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA journal_size_limit = 16777216",
     "PRAGMA cache_size = -16384",
 )
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF", "PRAGMA cache_size = -8192")
@@ -56,7 +60,7 @@ class SqliteDatabase:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Open the file, upgrading its schema where needed."""
+        """Open the file, upgrading its schema where needed. Raises StartError, with one sentence for the operator."""
         self._loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._write_until_closed, args=(opened,), name="parley-sqlite-writer")
@@ -65,8 +69,10 @@ class SqliteDatabase:
         try:
             await opened
             self._readers = [await self._open_reader() for _ in range(READERS)]
-        except BaseException:
+        except BaseException as error:
             await self._stack.aclose()
+            if isinstance(error, (DBAPIError, sqlite3.Error, OSError)):
+                raise StartError(_unusable(self._path, error)) from error
             raise
         return self
 
@@ -155,6 +161,13 @@ def _translate(error: Exception) -> Exception:
     return error
 
 
+def _unusable(path: Path, error: Exception) -> str:
+    cause = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
+    if "malformed" in cause or "not a database" in cause:
+        return f"{path} is damaged ({cause}); `parley-server db check` says more, `db restore` brings a backup back"
+    return f"{path} cannot be used as the database: {cause}"
+
+
 def _create_engine(path: Path) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
@@ -182,8 +195,9 @@ def _create_engine(path: Path) -> Engine:
         _require_transaction(connection)
 
     @event.listens_for(engine, "commit")
-    def _require_transaction_for_commit(connection: Connection) -> None:
+    def _require_all_for_commit(connection: Connection) -> None:
         _require_transaction(connection)
+        _require_files(connection, path)
 
     return engine
 
@@ -192,6 +206,24 @@ def _require_transaction(connection: Connection) -> None:
     driver_connection = cast("sqlite3.Connection", connection.connection.dbapi_connection)
     if not driver_connection.in_transaction:
         raise TransactionLostError
+
+
+def _require_files(connection: Connection, path: Path) -> None:
+    """See that the files which are open are still those of this name. Raises TransactionLostError.
+
+    SQLite writes on to a file that is deleted or replaced, and all of it would be gone with the process.
+    """
+    found = [_identity(path), _identity(path.with_name(f"{path.name}-wal"))]
+    if connection.info.setdefault("files", found) != found or None in found:
+        raise TransactionLostError(f"{path} is gone or is another file than was opened; restart the server")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _prepare(connection: Connection, *, may_upgrade: bool) -> None:

@@ -1,16 +1,19 @@
 """The SQL store: all repositories over one database, opened and closed together."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run_event import EventCodec
+from parley_server.metrics.recorder import SILENT, Recorder
 from parley_server.storage.repositories import ConversationRepository, RunRepository, UserStore
 from parley_server.storage.sql.api_keys import SqlApiKeyRepository
 from parley_server.storage.sql.conversations import SqlConversationRepository
-from parley_server.storage.sql.database import Database
+from parley_server.storage.sql.database import MICROSECOND, Database
 from parley_server.storage.sql.paging import PageTokens
+from parley_server.storage.sql.retention import SqlRetention
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.runs import SqlRunRepository
 from parley_server.storage.sql.worker_store import SqlWorkerStore
@@ -26,31 +29,51 @@ class SqlUserStore:
 
 
 class SqlStore:
-    """Implements `Store`; `worker` is the other door, handed only to those who may have it."""
+    """Implements `Store`; `worker` and `retention` are other doors, handed only to those who may have them."""
 
-    def __init__(self, database: Database, writer: Writer, run_log: RunLog, tokens: PageTokens) -> None:
+    def __init__(
+        self, database: Database, writer: Writer, run_log: RunLog, tokens: PageTokens, *, ttl: int | None
+    ) -> None:
         self._database = database
         self._writer = writer
         self._run_log = run_log
         self._tokens = tokens
+        self._ttl = ttl
         self.api_keys = SqlApiKeyRepository(database, writer, tokens)
         self.worker = SqlWorkerStore(writer, run_log)
+        self.retention = SqlRetention(database, writer, run_log, run_log.codec, ttl=ttl)
+
+    def watch_availability(self, tell: Callable[[bool], None]) -> None:
+        """Call `tell` when the store can write no more, and when it can again."""
+        self._writer.watch_availability(tell)
 
     def for_user(self, context: RequestContext) -> UserStore:
         """Open the store for one user; see `Store.for_user`."""
         return SqlUserStore(
-            SqlConversationRepository(context, self._database, self._writer, self._run_log, self._tokens),
-            SqlRunRepository(context, self._database, self._writer, self._run_log, self._tokens),
+            SqlConversationRepository(
+                context, self._database, self._writer, self._run_log, self._tokens, ttl=self._ttl
+            ),
+            SqlRunRepository(context, self._database, self._writer, self._run_log, self._tokens, ttl=self._ttl),
         )
 
 
 @asynccontextmanager
-async def open_store(database: Database, codec: EventCodec, page_token_key: bytes) -> AsyncIterator[SqlStore]:
-    """Open the store over an open database; on leaving, what was appended is committed first."""
-    writer = Writer(database)
-    run_log = RunLog(writer, codec)
+async def open_store(
+    database: Database,
+    codec: EventCodec,
+    page_token_key: bytes,
+    recorder: Recorder = SILENT,
+    conversation_ttl: timedelta | None = None,
+) -> AsyncIterator[SqlStore]:
+    """Open the store over an open database; on leaving, what was appended is committed first.
+
+    Conversations expire `conversation_ttl` after their last change; None: never.
+    """
+    writer = Writer(database, recorder)
+    run_log = RunLog(writer, codec, recorder)
     try:
         async with writer:
-            yield SqlStore(database, writer, run_log, PageTokens(page_token_key))
+            ttl = None if conversation_ttl is None else conversation_ttl // MICROSECOND
+            yield SqlStore(database, writer, run_log, PageTokens(page_token_key), ttl=ttl)
     finally:
         run_log.close()

@@ -40,9 +40,17 @@ conversations = Table(
     Column("create_time", BigInteger, nullable=False),
     Column("update_time", BigInteger, nullable=False),
     Column("expire_time", BigInteger),
+    # How long it stays after its last change; NULL: for ever.
+    Column("ttl", BigInteger),
     Column("revision", BigInteger, nullable=False),
     Column("active_run_id", _Id),
     Index(None, "user_id", "update_time", "conversation_id"),
+    Index(
+        "ix_conversations_expire_time",
+        "expire_time",
+        sqlite_where=text("expire_time IS NOT NULL"),
+        postgresql_where=text("expire_time IS NOT NULL"),
+    ),
 )
 
 runs = Table(
@@ -70,6 +78,8 @@ runs = Table(
     Column("end_json", Text),
     Column("output_text", Text, nullable=False),
     Column("labels_json", Text, nullable=False),
+    # The seq of the last event that is folded away, 0 if there was none to fold; NULL: nothing is folded yet.
+    Column("folded_seq", BigInteger),
     Index(None, "user_id", "run_id"),
     Index(None, "conversation_id", "position", unique=True),
     Index(
@@ -77,6 +87,12 @@ runs = Table(
         "run_id",
         sqlite_where=text("finish_time IS NULL"),
         postgresql_where=text("finish_time IS NULL"),
+    ),
+    Index(
+        "ix_runs_unfolded",
+        "finish_time",
+        sqlite_where=text("finish_time IS NOT NULL AND folded_seq IS NULL"),
+        postgresql_where=text("finish_time IS NOT NULL AND folded_seq IS NULL"),
     ),
 )
 
@@ -127,7 +143,7 @@ run_journal = Table(
     Column("frames", LargeBinary, nullable=False),
 )
 
-# The whole log of a finished run, in pages; written by the transaction that ends it.
+# The log of a finished run, in pages: whole as the transaction that ends the run writes it, later folded.
 run_archive = Table(
     "run_archive",
     metadata,
@@ -135,6 +151,28 @@ run_archive = Table(
     Column("first_seq", BigInteger, nullable=False),
     Column("frames", LargeBinary, nullable=False),
     PrimaryKeyConstraint("run_id", "first_seq"),
+)
+
+# The journal of effects: every call a model made, written before it happens. What it was asked and what it answered is
+# in the log, and in `messages` under `item_id` once the run has ended.
+tool_calls = Table(
+    "tool_calls",
+    metadata,
+    Column("run_id", _Id, ForeignKey("runs.run_id"), nullable=False),
+    Column("call_id", _Id, nullable=False),
+    Column("item_id", _Id, nullable=False),
+    Column("user_id", _UserId, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("effect", String(16)),
+    Column("fingerprint", String(64), nullable=False),
+    Column("idempotency_key", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("status", String(32)),
+    Column("error_code", Text),
+    Column("plan_time", BigInteger, nullable=False),
+    Column("dispatch_time", BigInteger),
+    Column("finish_time", BigInteger),
+    PrimaryKeyConstraint("run_id", "call_id"),
 )
 
 request_ids = Table(
@@ -160,6 +198,9 @@ api_keys = Table(
     Column("scopes_json", Text, nullable=False),
     Column("act_as_json", Text, nullable=False),
     Column("secret_hash", LargeBinary, nullable=False),
+    # Of the secret before the last rotation; works until its time.
+    Column("previous_secret_hash", LargeBinary),
+    Column("previous_secret_expire_time", BigInteger),
     Column("create_time", BigInteger, nullable=False),
     Column("expire_time", BigInteger),
     Column("revoke_time", BigInteger),

@@ -1,14 +1,23 @@
 """The worker's door on any SQL engine: taking over what a dead owner left, and the pen of each run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, select, update
 
 from parley_server.domain.run import RunState
-from parley_server.domain.run_event import EventBody, RunFinished, RunStarted, StoredEvent
+from parley_server.domain.run_event import (
+    AttemptRestarted,
+    EventBody,
+    ItemEvent,
+    RunFinished,
+    RunStarted,
+    StoredEvent,
+)
+from parley_server.domain.tool import CallRecord
 from parley_server.storage.run_log import OwnershipLostError, RunAppender, RunConclusion
-from parley_server.storage.sql import frames
-from parley_server.storage.sql.conclusion import Ending, set_running
+from parley_server.storage.sql import frames, tool_calls
+from parley_server.storage.sql.conclusion import Ending, set_attempt, set_running
 from parley_server.storage.sql.database import Row
 from parley_server.storage.sql.live_run import LiveRun
 from parley_server.storage.sql.rows import number, stored_run_of
@@ -41,7 +50,17 @@ class SqlRunAppender:
 
     async def append(self, body: EventBody, item_id: str = "") -> None:
         """Append one event; see `RunAppender.append`."""
-        await self._run_log.append(self._live, body, item_id)
+        events = [(body, item_id)]
+        await self._run_log.append(self._live, events, tool_calls.writes_of(events))
+
+    async def append_all(self, events: Sequence[ItemEvent], calls: Sequence[CallRecord] = ()) -> None:
+        """Append events as one; see `RunAppender.append_all`."""
+        await self._run_log.append(self._live, events, tool_calls.writes_of(events, calls))
+
+    async def dispatch(self, call_ids: Sequence[str]) -> None:
+        """Set calls DISPATCHED; see `RunAppender.dispatch`."""
+        await self._run_log.append(self._live, (), [tool_calls.dispatched(call_ids)])
+        await self._live.settled()
 
     async def flush(self) -> None:
         """Wait for durability; see `RunAppender.flush`."""
@@ -49,25 +68,33 @@ class SqlRunAppender:
 
     async def begin(self, body: RunStarted) -> None:
         """Append `run_started`; see `RunAppender.begin`."""
-        await self._run_log.append(self._live, body, tx=set_running)
+        await self._run_log.append(self._live, [(body, "")], [set_running])
+
+    async def restart(self, body: AttemptRestarted) -> None:
+        """Begin the next attempt; see `RunAppender.restart`."""
+        self._live.attempt = body.attempt
+        await self._run_log.append(self._live, [(body, "")], [set_attempt])
+        await self._live.settled()
 
     async def mark_cancelling(self) -> None:
         """Set the run CANCELLING; see `RunAppender.mark_cancelling`."""
+        owned = (
+            runs.c.run_id == self._live.run_id,
+            runs.c.fencing_token == self._live.fencing_token,
+            runs.c.finish_time.is_(None),
+        )
 
         def tx(connection: Connection) -> None:
-            connection.execute(
-                update(runs)
-                .where(runs.c.run_id == self._live.run_id, runs.c.finish_time.is_(None))
-                .values(state=RunState.CANCELLING)
-            )
+            if not connection.execute(update(runs).where(*owned).values(state=RunState.CANCELLING)).rowcount:
+                raise OwnershipLostError(self._live.run_id)
 
         await self._writer.run(tx)
 
-    async def finish(self, conclusion: RunConclusion) -> str:
+    async def finish(self, conclusion: RunConclusion, events: Sequence[ItemEvent] = ()) -> str:
         """End the run; see `RunAppender.finish`."""
         ending = Ending(conclusion)
         body = RunFinished(conclusion.end, conclusion.usage, conclusion.output_item_id)
-        await self._run_log.append(self._live, body, tx=ending)
+        await self._run_log.append(self._live, [*events, (body, "")], [*tool_calls.writes_of(events), ending])
         await self._live.settled()
         self._run_log.end(self._live)
         return ending.next_run_id
@@ -93,7 +120,7 @@ class SqlWorkerStore:
                 unstarted.append(stored)
             else:
                 decoded = tuple(self._run_log.codec.decode(event.payload) for event in left.events)
-                interrupted.append(InterruptedRun(stored, decoded))
+                interrupted.append(InterruptedRun(stored, decoded, tuple(left.calls)))
         return interrupted, unstarted
 
     def appender(self, run_id: str) -> RunAppender:
@@ -111,6 +138,7 @@ class _Left:
     row: Row
     events: list[StoredEvent] = field(default_factory=list)
     journal_ids: list[int] = field(default_factory=list)
+    calls: list[CallRecord] = field(default_factory=list)
 
 
 def _take_over(connection: Connection) -> list[_Left]:
@@ -124,4 +152,6 @@ def _take_over(connection: Connection) -> list[_Left]:
         # A commit whose outcome nobody heard was tried again: its events are there twice.
         if row.first_seq == len(run.events) + 1:
             run.events.extend(frames.unpack(row.first_seq, row.frames))
+    for run_id, call in tool_calls.unanswered_calls(connection):
+        left[run_id].calls.append(call)
     return list(left.values())

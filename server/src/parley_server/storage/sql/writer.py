@@ -6,15 +6,17 @@ least 2 ms unless something urgent waits (measured: the wait costs no throughput
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, Protocol, Self, TypeVar
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from parley_server.domain.errors import ParleyError, StorageUnavailableError
+from parley_server.metrics.recorder import SILENT, Recorder
 from parley_server.storage.run_log import OwnershipLostError
 from parley_server.storage.sql.database import Database, TransactionLostError
 from parley_server.storage.sql.failures import is_unavailable
@@ -22,6 +24,10 @@ from parley_server.storage.sql.failures import is_unavailable
 T = TypeVar("T")
 
 COMMIT_GAP_S = 0.002
+# How often a store that could not write is tried while nobody else writes.
+PROBE_S = 1.0
+
+_PROBE = text("UPDATE alembic_version SET version_num = version_num")
 
 _log = structlog.get_logger(__name__)
 
@@ -65,14 +71,18 @@ class _Call(Generic[T]):
 class Writer:
     """The one task that commits. `source` hands over what the run log has gathered when a batch is sealed."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, recorder: Recorder = SILENT) -> None:
         self._database = database
+        self._recorder = recorder
         self._calls: list[Unit] = []
         self._source: Callable[[], Sequence[Unit]] = tuple
         self._wanted = asyncio.Event()
         self._urgent = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._available = True
+        self._probe: asyncio.TimerHandle | None = None
+        self._tell: Callable[[bool], object] = bool
 
     async def __aenter__(self) -> Self:
         """Start committing."""
@@ -82,6 +92,8 @@ class Writer:
     async def __aexit__(self, *_: object) -> None:
         """Commit what is queued, then stop."""
         self._closing = True
+        if self._probe is not None:
+            self._probe.cancel()
         self.request(urgent=True)
         if self._task is not None:
             await self._task
@@ -89,6 +101,15 @@ class Writer:
     def feed_from(self, source: Callable[[], Sequence[Unit]]) -> None:
         """Take units from `source` too, each time a batch is sealed."""
         self._source = source
+
+    def watch_availability(self, tell: Callable[[bool], None]) -> None:
+        """Call `tell` when the engine can write no more, and when it can again; it is tried until it can."""
+        self._tell = tell
+
+    @property
+    def waiting_calls(self) -> int:
+        """The writes that wait for the next commit, besides those of the source."""
+        return len(self._calls)
 
     def request(self, *, urgent: bool) -> None:
         """Ask for a commit; an urgent one skips the gap."""
@@ -135,17 +156,48 @@ class Writer:
         return calls
 
     async def _commit(self, units: list[Unit]) -> None:
+        start = time.perf_counter()
         try:
             failures = await self._database.transaction(partial(_apply_all, units))
         except Exception as error:  # noqa: BLE001  # every unit hears why its batch failed
             failures = [error] * len(units)
-        for unit, failure in zip(units, failures, strict=True):
-            if failure is None:
+        self._recorder.committed(len(units), time.perf_counter() - start)
+        told = [None if failure is None else _told(failure) for failure in failures]
+        self._note_availability(not any(isinstance(error, StorageUnavailableError) for error in told))
+        for unit, outcome in zip(units, told, strict=True):
+            if outcome is None:
                 unit.committed()
             else:
-                unit.failed(_told(failure))
+                unit.failed(outcome)
         if self._closing:
             self._wanted.set()
+
+    def _note_availability(self, available: bool) -> None:  # what is noted
+        if available != self._available:
+            self._available = available
+            _log.warning("store_available_again" if available else "store_unavailable")
+            self._tell(available)
+        if not available and self._probe is None and not self._closing:
+            self._probe = asyncio.get_running_loop().call_later(PROBE_S, self._send_probe)
+
+    def _send_probe(self) -> None:
+        self._probe = None
+        if not self._available:
+            self._calls.append(_Probe())
+            self.request(urgent=False)
+
+
+class _Probe:
+    """A write that changes nothing; the commit it is in says what there is to know."""
+
+    def apply(self, connection: Connection) -> None:
+        connection.execute(_PROBE)
+
+    def committed(self) -> None:
+        pass
+
+    def failed(self, error: Exception) -> None:
+        pass
 
 
 def _apply_all(units: list[Unit], connection: Connection) -> list[Exception | None]:

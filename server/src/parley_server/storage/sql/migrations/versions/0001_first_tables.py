@@ -44,6 +44,8 @@ def upgrade() -> None:
         sa.Column("scopes_json", sa.Text(), nullable=False),
         sa.Column("act_as_json", sa.Text(), nullable=False),
         sa.Column("secret_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("previous_secret_hash", sa.LargeBinary(), nullable=True),
+        sa.Column("previous_secret_expire_time", sa.BigInteger(), nullable=True),
         sa.Column("create_time", sa.BigInteger(), nullable=False),
         sa.Column("expire_time", sa.BigInteger(), nullable=True),
         sa.Column("revoke_time", sa.BigInteger(), nullable=True),
@@ -59,6 +61,7 @@ def upgrade() -> None:
         sa.Column("create_time", sa.BigInteger(), nullable=False),
         sa.Column("update_time", sa.BigInteger(), nullable=False),
         sa.Column("expire_time", sa.BigInteger(), nullable=True),
+        sa.Column("ttl", sa.BigInteger(), nullable=True),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("active_run_id", _ID, nullable=True),
         sa.PrimaryKeyConstraint("conversation_id", name=op.f("pk_conversations")),
@@ -68,6 +71,14 @@ def upgrade() -> None:
         "conversations",
         ["user_id", "update_time", "conversation_id"],
         unique=False,
+    )
+    op.create_index(
+        "ix_conversations_expire_time",
+        "conversations",
+        ["expire_time"],
+        unique=False,
+        sqlite_where=sa.text("expire_time IS NOT NULL"),
+        postgresql_where=sa.text("expire_time IS NOT NULL"),
     )
     op.create_table(
         "request_ids",
@@ -134,6 +145,7 @@ def upgrade() -> None:
         sa.Column("end_json", sa.Text(), nullable=True),
         sa.Column("output_text", sa.Text(), nullable=False),
         sa.Column("labels_json", sa.Text(), nullable=False),
+        sa.Column("folded_seq", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["conversation_id"], ["conversations.conversation_id"], name=op.f("fk_runs_conversation_id")
         ),
@@ -147,6 +159,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("finish_time IS NULL"),
         postgresql_where=sa.text("finish_time IS NULL"),
+    )
+    op.create_index(
+        "ix_runs_unfolded",
+        "runs",
+        ["finish_time"],
+        unique=False,
+        sqlite_where=sa.text("finish_time IS NOT NULL AND folded_seq IS NULL"),
+        postgresql_where=sa.text("finish_time IS NOT NULL AND folded_seq IS NULL"),
     )
     op.create_index(op.f("ix_runs_user_id_run_id"), "runs", ["user_id", "run_id"], unique=False)
     for statement in _SEARCH_TEXTS[op.get_context().dialect.name]:
@@ -166,4 +186,23 @@ def upgrade() -> None:
         sa.Column("value", sa.String(length=256), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], name=op.f("fk_run_labels_run_id")),
         sa.PrimaryKeyConstraint("run_id", "key", name=op.f("pk_run_labels")),
+    )
+    op.create_table(
+        "tool_calls",
+        sa.Column("run_id", _ID, nullable=False),
+        sa.Column("call_id", _ID, nullable=False),
+        sa.Column("item_id", _ID, nullable=False),
+        sa.Column("user_id", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("effect", sa.String(length=16), nullable=True),
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("idempotency_key", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("status", sa.String(length=32), nullable=True),
+        sa.Column("error_code", sa.Text(), nullable=True),
+        sa.Column("plan_time", sa.BigInteger(), nullable=False),
+        sa.Column("dispatch_time", sa.BigInteger(), nullable=True),
+        sa.Column("finish_time", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], name=op.f("fk_tool_calls_run_id")),
+        sa.PrimaryKeyConstraint("run_id", "call_id", name=op.f("pk_tool_calls")),
     )

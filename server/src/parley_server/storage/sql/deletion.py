@@ -1,0 +1,96 @@
+"""Deleting conversations with all that belongs to them, at a user's wish and when their time is over."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, not_, select
+
+from parley_server.domain.errors import ConversationBusyError, NotFoundError
+from parley_server.storage.sql import search
+from parley_server.storage.sql.expiry import is_alive
+from parley_server.storage.sql.tables import (
+    conversations,
+    messages,
+    run_archive,
+    run_journal,
+    run_labels,
+    runs,
+    tool_calls,
+)
+
+_OF_RUNS = (run_labels, run_archive, run_journal, tool_calls)
+
+
+def delete_conversation(connection: Connection, user_id: str, conversation_id: str, now: int) -> Sequence[str]:
+    """Delete a conversation with all that belongs to it; return its runs.
+
+    Raises:
+        NotFoundError: no such conversation for this user.
+        ConversationBusyError: a run of it is under way or waits.
+    """
+    own = (conversations.c.user_id == user_id, conversations.c.conversation_id == conversation_id)
+    row = connection.execute(select(conversations.c.active_run_id).where(*own, is_alive(now))).first()
+    if row is None:
+        raise NotFoundError("conversation")
+    if row.active_run_id:
+        raise ConversationBusyError(
+            "the conversation has a run under way; cancel it first", metadata={"active_run_id": row.active_run_id}
+        )
+    run_ids = connection.execute(select(runs.c.run_id).where(runs.c.conversation_id == conversation_id)).scalars().all()
+    its_runs = select(runs.c.run_id).where(runs.c.conversation_id == conversation_id)
+    for table in _OF_RUNS:
+        connection.execute(delete(table).where(table.c.run_id.in_(its_runs)))
+    search.remove(connection, conversation_id)
+    for table in (runs, messages, conversations):
+        connection.execute(delete(table).where(table.c.conversation_id == conversation_id))
+    return run_ids
+
+
+class ExpiredDeletion:
+    """Deletes a bounded part of what has expired, as a callable for the writer.
+
+    A conversation may take several parts, of which nobody sees anything: it is not found once it has expired.
+    Afterwards `run_ids` are the runs that are gone.
+    """
+
+    def __init__(self, now: int, limit: int) -> None:
+        self._now = now
+        self._limit = limit
+        self.run_ids: list[str] = []
+
+    def __call__(self, connection: Connection) -> int:
+        """Delete up to about `limit` rows of each kind; return how many it were in all, 0 when nothing is left."""
+        expired = (
+            select(conversations.c.conversation_id)
+            .where(conversations.c.expire_time <= self._now, not_(is_alive(self._now)))
+            .order_by(conversations.c.expire_time)
+            .limit(self._limit)
+        )
+        deleted = 0
+        for conversation_id in connection.execute(expired).scalars().all():
+            deleted += self._delete_part(connection, conversation_id, self._limit - deleted)
+            if deleted >= self._limit:
+                break
+        return deleted
+
+    def _delete_part(self, connection: Connection, conversation_id: str, limit: int) -> int:
+        """Delete up to `limit` rows of one conversation, and it too when nothing of it is left."""
+        deleted = search.remove_some(connection, conversation_id, limit)
+        deleted += self._delete_runs(connection, conversation_id, limit - deleted) if deleted < limit else 0
+        deleted += _delete_messages(connection, conversation_id, limit - deleted) if deleted < limit else 0
+        if deleted < limit:
+            connection.execute(delete(conversations).where(conversations.c.conversation_id == conversation_id))
+            deleted += 1
+        return deleted
+
+    def _delete_runs(self, connection: Connection, conversation_id: str, limit: int) -> int:
+        some = select(runs.c.run_id).where(runs.c.conversation_id == conversation_id).limit(limit)
+        run_ids = connection.execute(some).scalars().all()
+        for table in (*_OF_RUNS, runs):
+            connection.execute(delete(table).where(table.c.run_id.in_(run_ids)))
+        self.run_ids += run_ids
+        return len(run_ids)
+
+
+def _delete_messages(connection: Connection, conversation_id: str, limit: int) -> int:
+    some = select(messages.c.message_id).where(messages.c.conversation_id == conversation_id).limit(limit)
+    return connection.execute(delete(messages).where(messages.c.message_id.in_(some))).rowcount

@@ -1,0 +1,95 @@
+"""Forking a conversation: a new one that begins with a copy of another's messages."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, tuple_
+
+from parley_server.domain.errors import NotFoundError
+from parley_server.domain.identifiers import new_id
+from parley_server.storage.sql import search
+from parley_server.storage.sql.conversation_writes import insert_conversation
+from parley_server.storage.sql.database import Row
+from parley_server.storage.sql.expiry import is_alive
+from parley_server.storage.sql.rows import ITEM, string
+from parley_server.storage.sql.tables import conversations, messages
+
+# So many messages of the largest kind are as much as may be in memory at once.
+_CHUNK = 16
+# Before the first run of the new conversation, whose own place is 1.
+_COPIES_POSITION = 0
+
+_PLACE = (messages.c.run_position, messages.c.ordinal)
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What to copy: the messages up to `message_id`, empty for all; an empty `title` is the original's."""
+
+    user_id: str
+    conversation_id: str
+    copy_id: str
+    message_id: str
+    title: str
+
+
+def insert_copy(connection: Connection, copy: Copy, now: int, *, ttl: int | None) -> None:
+    """Add the new conversation with its messages. Raises NotFoundError as `ConversationRepository.fork` says.
+
+    The copies keep the times of their originals. They belong to no run: those stay where they are.
+    """
+    original = connection.execute(
+        select(conversations.c.title).where(
+            conversations.c.user_id == copy.user_id,
+            conversations.c.conversation_id == copy.conversation_id,
+            is_alive(now),
+        )
+    ).first()
+    if original is None:
+        raise NotFoundError("conversation")
+    end = _end(connection, copy)
+    insert_conversation(connection, copy.user_id, copy.copy_id, copy.title or original.title, now, ttl=ttl)
+    ordinal = 0
+    for chunk in _chunks(connection, copy, end):
+        connection.execute(insert(messages), [_copied(row, copy, ordinal + n) for n, row in enumerate(chunk)])
+        items = [ITEM.validate_json(string(row, "item_json")) for row in chunk]
+        search.add_messages(connection, copy.user_id, copy.copy_id, items)
+        ordinal += len(chunk)
+
+
+def _end(connection: Connection, copy: Copy) -> Place | None:
+    """Return the place of the last message to copy, None for the end of the conversation."""
+    if not copy.message_id:
+        return None
+    row = connection.execute(
+        select(*_PLACE).where(
+            messages.c.message_id == copy.message_id, messages.c.conversation_id == copy.conversation_id
+        )
+    ).first()
+    if row is None:
+        raise NotFoundError("message")
+    return row.run_position, row.ordinal
+
+
+def _chunks(connection: Connection, copy: Copy, end: Place | None) -> Iterator[Sequence[Row]]:
+    """Yield the rows to copy, in order, a few at a time."""
+    statement = select(messages).where(messages.c.conversation_id == copy.conversation_id)
+    if end is not None:
+        statement = statement.where(tuple_(*_PLACE) <= tuple_(*end))
+    statement = statement.order_by(*_PLACE).limit(_CHUNK)
+    place: Place = (-1, -1)
+    while rows := connection.execute(statement.where(tuple_(*_PLACE) > tuple_(*place))).mappings().all():
+        place = (rows[-1]["run_position"], rows[-1]["ordinal"])
+        yield [dict(row) for row in rows]
+
+
+def _copied(row: Row, copy: Copy, ordinal: int) -> Row:
+    return {
+        **row,
+        "message_id": new_id("msg"),
+        "conversation_id": copy.copy_id,
+        "run_id": "",
+        "run_position": _COPIES_POSITION,
+        "ordinal": ordinal,
+    }

@@ -1,0 +1,72 @@
+"""The space of a SQLite file. PostgreSQL sees to its own (autovacuum), so there is nothing to do for it here.
+
+Pages that are freed are overwritten with zeros and used again (`secure_delete`); what is far more than that is cut off
+the file in small steps (`auto_vacuum = INCREMENTAL`, which only a fresh file can be given).
+"""
+
+from datetime import datetime, timedelta
+from typing import cast
+
+from sqlalchemy import Connection, text
+
+# What stays free for what comes next: cutting a page off costs as much as writing one.
+KEPT_FREE_PAGES = 1024
+KEPT_FREE_SHARE = 0.1
+STEP_PAGES = 256
+# FTS5 only notes that a text is gone; its words go when the index's parts are merged.
+MERGE_EVERY = timedelta(days=1)
+
+# A negative number of pages makes one level of all parts first; a positive one goes on from there.
+_MERGE = text("INSERT INTO search_texts (search_texts, rank) VALUES ('merge', :pages)")
+_CHANGES = text("SELECT total_changes()")
+# The documented sign that there was nothing to merge.
+_NO_WORK = 2
+
+
+class Compaction:
+    """Compacts step by step: all parts of the search's index into one, once a day; then the file."""
+
+    def __init__(self) -> None:
+        self._next_merge: datetime | None = None
+        self._merging = False
+
+    def step(self, connection: Connection, now: datetime) -> int:
+        """Do one step inside the caller's transaction; return the pages it was about, 0 when there is nothing to do."""
+        if connection.dialect.name != "sqlite":
+            return 0
+        if self._next_merge is None or now >= self._next_merge:
+            self._next_merge = now + MERGE_EVERY
+            self._merging = True
+            return _merge(connection, is_first=True) or 1
+        if self._merging:
+            self._merging = bool(_merge(connection, is_first=False))
+            if self._merging:
+                return STEP_PAGES
+        return release_pages(connection)
+
+
+def release_pages(connection: Connection) -> int:
+    """Cut pages off the end of the file when far more are free than will be needed soon; return how many."""
+    free = _number(connection, "freelist_count")
+    spare = free - max(KEPT_FREE_PAGES, int(_number(connection, "page_count") * KEPT_FREE_SHARE))
+    if spare < STEP_PAGES or not _number(connection, "auto_vacuum"):
+        return 0
+    # Row by row through the driver: a page is freed with each, and SQLAlchemy would stop at the first.
+    driver_connection = connection.connection.dbapi_connection
+    cursor = driver_connection.cursor() if driver_connection is not None else None
+    if cursor is not None:
+        cursor.execute(f"PRAGMA incremental_vacuum({STEP_PAGES})")
+        cursor.fetchall()
+        cursor.close()
+    return free - _number(connection, "freelist_count")
+
+
+def _merge(connection: Connection, *, is_first: bool) -> int:
+    before = cast("int", connection.execute(_CHANGES).scalar_one())
+    connection.execute(_MERGE, {"pages": -STEP_PAGES if is_first else STEP_PAGES})
+    changes = cast("int", connection.execute(_CHANGES).scalar_one()) - before
+    return changes if changes >= _NO_WORK else 0
+
+
+def _number(connection: Connection, pragma: str) -> int:
+    return cast("int", connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one())
