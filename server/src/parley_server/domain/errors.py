@@ -1,5 +1,6 @@
 """What can go wrong, in Parley's own words: a kind (a gRPC status), a stable reason, a sentence and details."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
@@ -342,7 +343,8 @@ class ServerOverloadedError(ParleyError):
     reason = Reason.SERVER_OVERLOADED
 
     def __init__(self) -> None:
-        super().__init__("the server is behind with its work; try again", retry_after_s=1.0)
+        # Not all at once: who is refused together should not come back together.
+        super().__init__("the server is behind with its work; try again", retry_after_s=random.uniform(1, 3))  # noqa: S311  # no secret
 
 
 class StorageUnavailableError(ParleyError):
