@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 
 .PHONY: help setup run test check lint types imports sizes generate generated protos distributions soak siege fuzz \
-    bounds bench format lock clean
+    chaos bounds bench format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,8 +15,8 @@ setup: ## make .venv with everything in it (uv where it is found, else venv and 
 run: setup ## start the server and the console; with piped input answer it and exit
 	@$(BIN)/python scripts/run.py
 
-test: setup ## run the tests
-	@$(BIN)/python -m pytest
+test: setup ## run the tests, two files at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint types imports sizes generated protos distributions test ## everything CI runs
 
@@ -52,7 +52,10 @@ siege: setup ## attacks at full size; writes their figures into docs/reliability
 	@PARLEY_SIEGE_TABLE=docs/reliability.md $(BIN)/python -m pytest -s -m siege
 
 fuzz: setup ## random messages, metadata and frames for an hour, or PARLEY_FUZZ_SECONDS (PARLEY_FUZZ_SEED)
-	@PARLEY_FUZZ_SECONDS=$${PARLEY_FUZZ_SECONDS:-3600} $(BIN)/python -m pytest -s -m fuzz
+	@PARLEY_FUZZ_SECONDS=$${PARLEY_FUZZ_SECONDS:-3600} PARLEY_FUZZ_SEED=$${PARLEY_FUZZ_SEED:-$$(date +%s)} $(BIN)/python -m pytest -s -m fuzz
+
+chaos: setup ## kill a server 1,300 times and cut its power 300 times; writes the figures into docs/chaos.md (Linux)
+	@cd tests && ../$(BIN)/python -m chaos $(if $(PARLEY_CHAOS_KILLS),,--table ../docs/chaos.md)
 
 bounds: setup ## a part of the tests on the oldest and the newest dependencies (needs uv)
 	@$(BIN)/python scripts/check_bounds.py lowest

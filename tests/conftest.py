@@ -3,7 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from postgres_server import PostgresServer, running_postgres
+
+# No test is a matter of time: the machine may be doing something else.
+settings.register_profile("parley", deadline=None, print_blob=True)
+settings.load_profile("parley")
 
 
 @pytest.fixture(scope="session")

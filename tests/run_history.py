@@ -19,6 +19,7 @@ def check_run(events: Sequence[run_event_pb2.RunEvent], *, finished: bool = True
     _check_attempts(events)
     _check_texts(events, finished=finished)
     _check_calls(events, finished=finished)
+    _check_steers(events)
 
 
 def text_of(events: Sequence[run_event_pb2.RunEvent]) -> str:
@@ -47,7 +48,8 @@ def check_told(run: run_pb2.Run, events: Sequence[run_event_pb2.RunEvent]) -> No
     """Assert that a finished run, as it is told, agrees with its log."""
     end = events[-1].run_finished
     assert (run.run_id, run.conversation_id) == (events[0].run_id, events[0].conversation_id)
-    assert (run.last_seq, run.attempt) == (len(events), events[-1].attempt)
+    # A run that never began has had no attempt; its events bear the number of the first all the same.
+    assert (run.last_seq, max(run.attempt, 1)) == (len(events), events[-1].attempt)
     assert (run.state, run.stop_reason, run.usage) == (end.state, end.stop_reason, end.usage)
     assert run.error == end.error
     texts = {event.item_id: event.message_completed.text for event in events if event.HasField("message_completed")}
@@ -57,7 +59,7 @@ def check_told(run: run_pb2.Run, events: Sequence[run_event_pb2.RunEvent]) -> No
 def check_messages(
     events: Sequence[run_event_pb2.RunEvent], messages: Sequence[conversation_pb2.Message], *, prompt: str
 ) -> None:
-    """Assert that a finished run's messages are its prompt, and then every item it finished, once, as its log says."""
+    """Assert that a finished run's messages are its prompt, and then all it finished or was told, as its log says."""
     told = [_content_of(message) for message in messages]
     asked = (events[0].run_accepted.input_message_id, prompt, False)
     opened = {event.item_id: None for event in events if event.item_id}
@@ -79,12 +81,14 @@ def _content_of(message: conversation_pb2.Message) -> tuple[object, ...]:
 def _finished_content(event: run_event_pb2.RunEvent) -> tuple[object, ...]:
     if event.HasField("message_completed"):
         return event.item_id, event.message_completed.text, event.message_completed.incomplete
+    if event.HasField("steer_applied"):
+        return event.steer_applied.message_id, "".join(part.text for part in event.steer_applied.input), False
     call = event.tool_call_finished
     return event.item_id, call.call_id, call.name, call.status, call.result_json
 
 
 def _is_end_of_item(event: run_event_pb2.RunEvent) -> bool:
-    return event.HasField("message_completed") or event.HasField("tool_call_finished")
+    return event.WhichOneof("event") in ("message_completed", "tool_call_finished", "steer_applied")
 
 
 def _bytes_of(event: run_event_pb2.RunEvent) -> bytes:
@@ -123,6 +127,9 @@ def _check_attempts(events: Sequence[run_event_pb2.RunEvent]) -> None:
 
 def _check_end(end: run_event_pb2.RunFinished) -> None:
     assert end.HasField("error") == (end.state == run_pb2.RUN_STATE_FAILED)
+    assert not (end.unapplied_steer_ids and end.state == run_pb2.RUN_STATE_SUCCEEDED), (
+        "it ended before it had heard all"
+    )
 
 
 def _check_texts(events: Sequence[run_event_pb2.RunEvent], *, finished: bool) -> None:
@@ -160,3 +167,12 @@ def _check_calls(events: Sequence[run_event_pb2.RunEvent], *, finished: bool) ->
                 open_calls.discard(event.tool_call_finished.call_id)
     if finished:
         assert not open_calls, "a call was left without a result"
+
+
+def _check_steers(events: Sequence[run_event_pb2.RunEvent]) -> None:
+    applied = [event.steer_applied for event in events if event.HasField("steer_applied")]
+    ids = [steer.steer_id for steer in applied] + list(events[-1].run_finished.unapplied_steer_ids)
+    assert len(ids) == len(set(ids)), "applied twice, or applied and not applied"
+    assert all(steer.message_id and steer.input for steer in applied)
+    if events[-1].run_finished.state == run_pb2.RUN_STATE_SUCCEEDED:
+        assert not events[-1].run_finished.unapplied_steer_ids, "it succeeded without what was added to it"

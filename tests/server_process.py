@@ -29,7 +29,7 @@ class ServerProcess:
         self.address = "127.0.0.1:0"
         self._program = list(program)
         self._arguments = list(arguments)
-        self._environment = {**_clean_environment(), **(environment or {})}
+        self.environment = {**_clean_environment(), **(environment or {})}
         self._log = log or data_dir / "test-server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -50,7 +50,7 @@ class ServerProcess:
         command += ["--data-dir", str(self.data_dir), *self._arguments]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment, cwd=self.data_dir
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment, cwd=self.data_dir
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not (address := self._published_address()):

@@ -4,13 +4,13 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from itertools import cycle
 from pathlib import Path
 
 import asyncpg
-from durability.stores import accepted, context_of
-from parley_server.domain.run_event import TextDelta
+from durability.stores import Place, accepted, context_of
+from parley_server.domain.run_event import HistoryTruncated, TextDelta
 from parley_server.storage.run_log import RunAppender
 from parley_server.storage.sql.store import SqlStore
 
@@ -21,50 +21,57 @@ TICK_S = 0.002
 _INSERT = "INSERT INTO run_journal (run_id, first_seq, frames) VALUES ({})"
 
 
-async def logged_per_s(store: SqlStore, runs: int, seconds: float) -> float:
-    """Let every run append an event, wait until it is durable, and append the next; return events per second."""
+async def logged_per_s(store: SqlStore, runs: int, at_once: int, seconds: float) -> float:
+    """Let every run append so many events, wait until they are durable, and go on; return events per second."""
     pens = [(await accepted(store, context_of(f"user-{number}")))[1] for number in range(runs)]
     end = time.perf_counter() + seconds
 
     async def write(pen: RunAppender) -> int:
         made = 0
         while time.perf_counter() < end:
-            made += 1
-            await pen.append(TextDelta(TEXT), "item_a")
+            for number in range(at_once):
+                await pen.append(TextDelta(TEXT), f"item_{number % 2}")
             await pen.flush()
+            made += at_once
         return made
 
     return sum(await asyncio.gather(*map(write, pens))) / seconds
 
 
-def sqlite_per_s(path: Path, seconds: float) -> float:
-    """Do the same by sqlite3 alone, one transaction per event."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    end, made = time.perf_counter() + seconds, 0
-    while time.perf_counter() < end:
-        made += 1
-        connection.execute(_INSERT.format("?, ?, ?"), ("run_none", made, PAYLOAD))
-    connection.close()
-    return made / seconds
+async def unlogged_per_s(place: Place, seconds: float, connections: int = 1) -> float:
+    """Do the same by the engine's driver alone, one transaction per event, on so many connections at a time."""
+    work = (unlogged_waits_ms(place, seconds) for _ in range(connections))
+    return sum(map(len, await asyncio.gather(*work))) / seconds
 
 
-async def postgres_per_s(url: str, seconds: float, connections: int) -> float:
-    """Do the same by asyncpg alone, one transaction per event, on so many connections at a time."""
-    end = time.perf_counter() + seconds
+async def unlogged_waits_ms(place: Place, seconds: float) -> Sequence[float]:
+    """Insert one event after the other by the engine's driver alone; return how long each took to be durable."""
+    return await _on_postgres(place.url, seconds) if place.url else _on_sqlite(place.path, seconds)
 
-    async def write() -> int:
-        connection = await asyncpg.connect(url)
+
+def _on_sqlite(path: Path, seconds: float) -> list[float]:
+    waits: list[float] = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        end = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end:
+            connection.execute(_INSERT.format("?, ?, ?"), ("run_none", 1, PAYLOAD))
+            waits.append((time.perf_counter() - began) * 1000)
+    return waits
+
+
+async def _on_postgres(url: str, seconds: float) -> list[float]:
+    waits: list[float] = []
+    connection = await asyncpg.connect(url)
+    try:
         insert = await connection.prepare(_INSERT.format("$1, $2, $3"))
-        made = 0
-        while time.perf_counter() < end:
-            made += 1
-            await insert.fetch("run_none", made, PAYLOAD)
+        end = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end:
+            await insert.fetch("run_none", 1, PAYLOAD)
+            waits.append((time.perf_counter() - began) * 1000)
+    finally:
         await connection.close()
-        return made
-
-    return sum(await asyncio.gather(*(write() for _ in range(connections)))) / seconds
+    return waits
 
 
 async def waits_ms(store: SqlStore, runs: int, rate: float, seconds: float) -> Sequence[float]:
@@ -108,6 +115,7 @@ class _Log:
         async with aclosing(store.for_user(context_of(self.user_id)).runs.watch(self.run_id, 1)) as batches:
             async for batch in batches:
                 now = time.perf_counter()
+                assert not isinstance(batch, HistoryTruncated), "the run has not ended"
                 self.waits_ms += [(now - self.moments[event.seq - 2]) * 1000 for event in batch]
 
 

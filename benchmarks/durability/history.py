@@ -85,7 +85,7 @@ async def make(path: Path, conversations: int) -> None:
     """Make a database with so many conversations of one turn, each of EVENTS_OF_A_CLONE events."""
     async with opened(SqliteDatabase(path)) as store:
         # Accepted, started, usage, message and end are five.
-        run_id, _ = await take_turn(store, _user(0), EVENTS_OF_A_CLONE - 5)
+        run_id, _ = await take_turn(store, user_of(0), EVENTS_OF_A_CLONE - 5)
         await asyncio.sleep(1.5)  # the journal is swept
     connection = sqlite3.connect(path, isolation_level=None)
     for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -1000000", "foreign_keys = OFF"):
@@ -130,15 +130,15 @@ class _Template:
         elif isinstance(value, str):
             for old in self._ids:
                 value = value.replace(old, _id(old, number))
-            value = value.replace(_user(0), _user(number))
+            value = value.replace(user_of(0), user_of(number))
         return value
 
     def _search_rows(self, number: int) -> Iterator[Row]:
         conversation_id = _id(next(each for each in self._ids if each.startswith("conv_")), number)
         for is_title, words in self._texts:
             text = self._random.choices(_VOCABULARY, k=len(words.split()) - 2)
-            marked = " ".join([_mark(_user(number)), _mark(conversation_id), *text])
-            yield _user(number), conversation_id, is_title, marked
+            marked = " ".join([_mark(user_of(number)), _mark(conversation_id), *text])
+            yield user_of(number), conversation_id, is_title, marked
 
 
 def _id(old: str, number: int) -> str:
@@ -147,7 +147,7 @@ def _id(old: str, number: int) -> str:
     return f"{kind}_01A{number:09d}{letters[12:]}"
 
 
-def _user(number: int) -> str:
+def user_of(number: int) -> str:
     """Return one of the users, each of whom has so many conversations; all names are of one length."""
     return f"user-{number // USER_CONVERSATIONS:0{_NAME_LENGTH - 5}d}"
 

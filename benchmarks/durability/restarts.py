@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-from durability.stores import context_of, opened
+from durability.stores import Place, context_of, opened
 from parley_server.domain.content import TextPart
 from parley_server.domain.run import ModelOptions, RunSpec
 from parley_server.domain.run_event import MessageCompleted, RunStarted, TextDelta
-from parley_server.storage.sql.postgres import PostgresDatabase
-from parley_server.storage.sql.sqlite import SqliteDatabase
-from parley_server.storage.sql.store import SqlStore
 from parley_server.storage.sql.lock_file import read_holder
+from parley_server.storage.sql.store import SqlStore
 from streaming.script import Script
 from streaming.systems import START_TIMEOUT_S
 
@@ -36,15 +34,17 @@ class Restart:
     going_on_s: float
 
 
-async def leave_runs(database: SqliteDatabase | PostgresDatabase, runs: int) -> None:
+async def leave_runs(place: Place, runs: int) -> None:
     """Leave so many runs as a crash leaves them: under way, each with a log of EVENTS and an item that is cut."""
-    async with opened(database) as store:
+    async with opened(place.database()) as store:
         for number in range(0, runs, 100):
             await asyncio.gather(*(_leave(store, each) for each in range(number, min(number + 100, runs))))
 
 
 async def _leave(store: SqlStore, number: int) -> None:
-    spec = RunSpec(agent_id="assistant", input=(TextPart("hello"),), model_options=ModelOptions(model=_HOLD))
+    spec = RunSpec(
+        agent_id="assistant", conversation_id="", input=(TextPart("hello"),), model_options=ModelOptions(model=_HOLD)
+    )
     run = (await store.for_user(context_of(f"user-{number % 50}")).runs.accept(spec, None)).run
     pen = store.worker.appender(run.run_id)
     await pen.begin(RunStarted(_HOLD))
@@ -57,19 +57,19 @@ async def _leave(store: SqlStore, number: int) -> None:
         await pen.flush()
 
 
-async def restart(data_dir: Path, runs: int, upstream: str, storage_url: str = "") -> Restart:
+async def restart(place: Place, runs: int, upstream: str) -> Restart:
     """Start a server on what was left, wait until nothing is left of it, and end it."""
     environment = {"PARLEY_MODEL__BASE_URL": upstream, "PARLEY_MODEL__NAME": "fake"}
-    if storage_url:
-        environment["PARLEY_STORAGE__URL"] = storage_url
+    if place.url:
+        environment["PARLEY_STORAGE__URL"] = place.url
     began = time.perf_counter()
-    with _started(data_dir, environment) as server:
-        while (holder := read_holder(data_dir / "server.lock")) is None or not holder.address:
+    with _started(place.data_dir, environment) as server:
+        while (holder := read_holder(place.data_dir / "server.lock")) is None or not holder.address:
             if server.poll() is not None or time.perf_counter() - began > START_TIMEOUT_S:
                 raise RuntimeError("the server did not start")
             await asyncio.sleep(0.005)
         serving_s = time.perf_counter() - began
-        while await _going_on(data_dir, storage_url) < runs:
+        while await _going_on(place) < runs:
             if time.perf_counter() - began > START_TIMEOUT_S:
                 raise RuntimeError("the runs did not go on")
             await asyncio.sleep(0.02)
@@ -91,12 +91,12 @@ def _started(data_dir: Path, environment: dict[str, str]) -> Iterator[subprocess
         (data_dir / "server.lock").unlink(missing_ok=True)
 
 
-async def _going_on(data_dir: Path, storage_url: str) -> int:
-    if storage_url:
-        session = await asyncpg.connect(storage_url)
+async def _going_on(place: Place) -> int:
+    if place.url:
+        session = await asyncpg.connect(place.url)
         try:
             return int(await session.fetchval(_GOING_ON))
         finally:
             await session.close()
-    with closing(sqlite3.connect(f"file:{data_dir / 'parley.db'}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"file:{place.path}?mode=ro", uri=True)) as connection:
         return int(connection.execute(_GOING_ON).fetchone()[0])

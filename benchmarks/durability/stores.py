@@ -4,6 +4,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from postgres_server import PostgresServer, running_postgres  # noqa: E402  # fo
 
 __all__ = ["PostgresServer", "running_postgres"]
 
+AnyDatabase = SqliteDatabase | PostgresDatabase
+
 _PAGE_TOKEN_KEY = b"a benchmark's page tokens, no secret"
 
 
@@ -37,8 +40,36 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@dataclass(frozen=True)
+class Place:
+    """An engine's own place for one database: a data directory, and a URL if the database is elsewhere."""
+
+    engine: str
+    data_dir: Path
+    url: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The file of SQLite's."""
+        return self.data_dir / "parley.db"
+
+    def database(self) -> AnyDatabase:
+        """Return the database, not yet opened."""
+        return PostgresDatabase(self.url) if self.url else SqliteDatabase(self.path)
+
+
 @asynccontextmanager
-async def opened(database: SqliteDatabase | PostgresDatabase) -> AsyncIterator[SqlStore]:
+async def places(postgres: PostgresServer) -> AsyncIterator[tuple[Place, Place]]:
+    """Make a place of each engine for a block; both have the schema, and nothing in it."""
+    with folder() as data_dir, folder() as other_data_dir:
+        async with SqliteDatabase(data_dir / "parley.db"):
+            pass
+        async with postgres.database() as url:
+            yield Place("SQLite", data_dir), Place("PostgreSQL", other_data_dir, url)
+
+
+@asynccontextmanager
+async def opened(database: AnyDatabase) -> AsyncIterator[SqlStore]:
     """Open the store over a database."""
     async with database:
         held: Database = database
@@ -59,4 +90,3 @@ async def accepted(
     spec = RunSpec(agent_id="assistant", conversation_id=conversation_id, input=(TextPart(text),))
     acceptance = await store.for_user(context).runs.accept(spec, None)
     return acceptance.run, store.worker.appender(acceptance.run.run_id)
-

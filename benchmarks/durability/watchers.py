@@ -54,7 +54,7 @@ class Watchers:
             watch: Watch = self._channels[number % len(self._channels)].unary_stream(WATCH)
             request = WatchRunRequest(run_id=run_ids[number % len(run_ids)]).SerializeToString()
             tasks.append(asyncio.create_task(self._count(watch, request, event)))
-            if number % 100 == 99:  # noqa: PLR2004  # not all at once
+            if number % 100 == 99:
                 await event.wait()
         for event in opened:
             await event.wait()

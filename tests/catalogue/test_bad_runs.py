@@ -84,3 +84,19 @@ async def test_a_busy_conversation_takes_four_more_and_is_not_deleted(either_doo
         assert (failure.code, failure.reason) == (CODE.FAILED_PRECONDITION, "CONVERSATION_BUSY")
         delete = conversations.DeleteConversationRequest(conversation_id=run.conversation_id)
         assert (await ann.refused(delete)).reason == "CONVERSATION_BUSY"
+
+
+async def test_words_for_a_run_are_refused_when_they_are_too_many_or_too_late(either_door: Door) -> None:
+    ann = either_door.ann
+    async with busy(ann) as run:
+        steer = agents.SteerRunRequest(run_id=run.run_id, input=text_spec("and this").input)
+        for _ in range(16):
+            await ann.ask(steer, agents.SteerRunResponse)
+        failure = await ann.refused(steer)
+        assert (failure.code, failure.reason) == (CODE.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        assert failure.metadata == {"max_pending": "16"}
+        assert (await either_door.bob.refused(steer)).code == CODE.NOT_FOUND
+    await ann.events(agents.WatchRunRequest(run_id=run.run_id))
+    failure = await ann.refused(steer)
+    assert (failure.code, failure.reason) == (CODE.FAILED_PRECONDITION, "RUN_NOT_STEERABLE")
+    assert failure.metadata == {"state": "CANCELLED"}

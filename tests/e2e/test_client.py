@@ -9,8 +9,24 @@ from parley_client import (
     NotFoundError,
     OutOfRangeError,
     ParleyClient,
+    ParleyError,
 )
 from server_process import ServerProcess
+
+
+async def test_words_that_are_added_to_a_run_are_answered_in_it(server: ServerProcess) -> None:
+    async with ParleyClient(server.address, "") as client:
+        async with client.run("Tell me a story") as run:
+            steer_id = await run.steer("What is 2 + 2?", request_id="test-client-steer")
+            again = await client.steer_run(run.run_id, "What is 2 + 2?", request_id="test-client-steer")
+            applied = [event.steer_applied.steer_id async for event in run if event.HasField("steer_applied")]
+        assert applied == [steer_id] == [again]
+        assert run.text == "2 + 2 = 4"
+        said = [message async for message in client.conversations.messages(run.conversation_id)]
+        assert "What is 2 + 2?" in [message.user.parts[0].text for message in said if message.HasField("user")]
+        with pytest.raises(ParleyError) as caught:
+            await client.steer_run(run.run_id, "and 3?")
+        assert caught.value.reason == "RUN_NOT_STEERABLE"
 
 
 async def test_a_run_its_conversation_and_its_messages(server: ServerProcess) -> None:

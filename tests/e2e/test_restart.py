@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -81,6 +82,22 @@ async def test_after_a_kill_the_run_goes_on_by_itself_and_what_was_seen_stands(o
         assert await run_agent(stubs, run_spec(LONG), "r1") == events
         goes_on = await run_agent(stubs, run_spec("What is 6 * 7?", seen[0].conversation_id))
         assert "42" in text_of(goes_on)
+
+
+async def test_a_start_that_fails_costs_a_cut_run_no_attempt(own_server: ServerProcess) -> None:
+    async with channel_to(own_server) as channel:
+        run_id = (await read_some(stubs_on(channel), "", 2))[0].run_id
+        own_server.kill()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for listen in (f"127.0.0.1:{port}", "0.0.0.0:0"):
+            failing = ServerProcess(own_server.data_dir, ["--listen", listen], own_server.environment)
+            with pytest.raises(AssertionError, match="the server ended"):
+                failing.start()
+    own_server.start()
+    async with channel_to(own_server) as channel:
+        events = await watch(stubs_on(channel), run_id)
+        assert [event.attempt_restarted.attempt for event in events if event.HasField("attempt_restarted")] == [2]
 
 
 async def test_a_waiting_run_goes_on_after_a_kill(own_server: ServerProcess) -> None:

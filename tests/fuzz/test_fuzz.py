@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from fuzz.oracle import Verdicts
 from siege.connection import FrameConnection
 from siege.vitals import Vitals, back_to
 
-SECONDS = float(os.environ.get("PARLEY_FUZZ_SECONDS", "30"))
-SEED = os.environ.get("PARLEY_FUZZ_SEED") or secrets.token_hex(4)
+SECONDS = float(os.environ.get("PARLEY_FUZZ_SECONDS", "60"))
+SEED = os.environ.get("PARLEY_FUZZ_SEED", "1")
 MAX_GROWTH_MIB = 400
 SPARE = 8
 CORPUS = Path(__file__).parent / "corpus" / "cases.jsonl"

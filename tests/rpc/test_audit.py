@@ -1,17 +1,20 @@
 """What the log says of the rpcs whose policy asks for a record: one line a call, however it ends."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import structlog
 from parley.v1 import api_key_service_pb2 as pb
-from parley.v1 import conversation_service_pb2
+from parley.v1 import api_key_service_pb2_grpc, conversation_service_pb2
 from parley_server.auth.local import operating_system_user
 from parley_server.domain.principal import PrincipalKind
 from rpc.chassis import bearer, failed
 from rpc.key_server import KeyServer, serving_keys
+from server_process import running_server
 
 CREATE = "/parley.v1.ApiKeyService/CreateApiKey"
 
@@ -102,3 +105,14 @@ async def test_what_no_policy_asks_to_record_is_not_recorded(server: KeyServer) 
         await server.keys.ListApiKeys(pb.ListApiKeysRequest(), timeout=5)
         await failed(server.keys.ListApiKeys(pb.ListApiKeysRequest(page_token="x"), timeout=5))
     assert [entry for entry in logs if entry["event"] == "audit"] == []
+
+
+async def test_a_quiet_log_has_the_audit_still(tmp_path: Path) -> None:
+    environment = {"PARLEY_LOG__LEVEL": "error", "PARLEY_LOG__FORMAT": "json"}
+    with running_server(tmp_path, environment=environment) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            keys = api_key_service_pb2_grpc.ApiKeyServiceStub(channel)
+            await failed(keys.RevokeApiKey(pb.RevokeApiKeyRequest(key_id="x"), timeout=5))
+        server.stop()
+    (line,) = [json.loads(line) for line in server.log.splitlines()]
+    assert (line["event"], line["reason"]) == ("audit", "RESOURCE_NOT_FOUND")

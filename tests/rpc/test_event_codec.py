@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parley.v1 import agent_service_pb2 as pb
 from parley.v1 import run_pb2
+from parley_server.domain.content import ImagePart, TextPart
 from parley_server.domain.errors import ErrorKind, ErrorStatus, Reason
 from parley_server.domain.run import TERMINAL_STATES, RunEnd, RunState, StopReason
 from parley_server.domain.run_event import (
@@ -19,6 +20,7 @@ from parley_server.domain.run_event import (
     RunEvent,
     RunFinished,
     RunStarted,
+    SteerApplied,
     TextDelta,
     ToolCallFinished,
     ToolCallStarted,
@@ -39,6 +41,10 @@ codes = st.from_regex(r"[a-z_]{0,9}", fullmatch=True)
 details = st.dictionaries(texts, texts, max_size=4)
 errors = st.builds(ErrorStatus, st.sampled_from(ErrorKind), st.sampled_from(Reason), texts, details)
 ends = st.builds(RunEnd, st.sampled_from(sorted(TERMINAL_STATES)), st.sampled_from(StopReason), st.none() | errors)
+images = st.builds(ImagePart, texts, uri=texts.filter(bool)) | st.builds(
+    ImagePart, texts, content=st.binary(max_size=9)
+)
+parts = st.builds(TextPart, texts) | images
 bodies = st.one_of(
     st.builds(RunAccepted, texts, texts, counts),
     st.builds(RunStarted, texts),
@@ -53,7 +59,8 @@ bodies = st.one_of(
     ),
     st.builds(UsageUpdated, usages),
     st.builds(Warned, texts, texts),
-    st.builds(RunFinished, ends, usages, texts),
+    st.builds(SteerApplied, texts, texts, st.lists(parts, max_size=3).map(tuple)),
+    st.builds(RunFinished, ends, usages, texts, st.lists(texts, max_size=3).map(tuple)),
 )
 moments = st.datetimes(timezones=st.just(UTC))
 
@@ -85,7 +92,7 @@ def test_a_failed_run_tells_its_reason_on_the_wire() -> None:
     assert finished.HasField("usage")
 
 
-@pytest.mark.parametrize("kind", ["steer_applied", "approval_requested", None])
+@pytest.mark.parametrize("kind", ["run_waiting", "approval_requested", None])
 def test_an_event_of_an_unknown_kind_becomes_a_warning(kind: str | None) -> None:
     response = pb.WatchRunResponse()
     response.event.run_id = "run_1"

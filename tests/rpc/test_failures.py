@@ -8,7 +8,15 @@ import pytest
 import structlog
 from parley.v1 import agent_service_pb2 as pb
 from parley_server.domain.context import RequestContext
-from parley_server.domain.errors import InvalidRequestError, NotFoundError, ParleyError, ServerDrainingError, Violation
+from parley_server.domain.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    ParleyError,
+    ServerDrainingError,
+    SlowConsumerError,
+    Violation,
+)
+from parley_server.rpc.mapping.features import not_implemented
 from rpc.chassis import QUICK, WATCH_RUN, Chassis, Failure, failed, running
 from rpc.raw_http2 import RawClient, framed
 
@@ -62,6 +70,12 @@ async def test_an_unknown_error_is_internal_and_keeps_its_text_to_itself(
         assert (entry["log_level"], entry["error"]) == ("error", type(error).__name__)
         assert "answer" in str(entry["frames"]) or "stream" in str(entry["frames"])
         assert "sk-secret" not in repr((failure, entry))
+
+
+async def test_a_method_that_is_not_built_says_so_by_the_name_of_its_feature(chassis: Chassis) -> None:
+    failure = await failing_unary(chassis, not_implemented("get_run"))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_IMPLEMENTED")
+    assert failure.metadata == {"feature": "get_run"}
 
 
 async def test_a_cancelled_inner_task_is_an_error_of_ours_and_not_the_calls_end(chassis: Chassis) -> None:
@@ -144,6 +158,7 @@ class Endless:
 
     def __init__(self, message: bytes = b"", pause_s: float = 0.0) -> None:
         self.sent = 0
+        self.was_slow = False
         self.ended = asyncio.Event()
         self.task: asyncio.Task[object] | None = None
         self._message = message
@@ -156,6 +171,9 @@ class Endless:
                 self.sent += 1
                 yield self._message
                 await asyncio.sleep(self._pause_s)
+        except SlowConsumerError:
+            self.was_slow = True
+            raise
         finally:
             assert asyncio.current_task() is started_by
             self.ended.set()
@@ -183,12 +201,13 @@ async def test_a_reader_who_takes_nothing_is_let_go(chassis: Chassis) -> None:
 
 
 async def test_a_slow_reader_is_told_why_the_stream_ended(chassis: Chassis) -> None:
-    chassis.runs.stream = Endless(pb.WatchRunResponse.SerializeToString(large_response()))
+    chassis.runs.stream = stream = Endless(pb.WatchRunResponse.SerializeToString(large_response()))
     call = chassis.watch_run(timeout=30)
     await call.read()
     await asyncio.sleep(3 * QUICK.write_s)
     failure = await failed(read_to_the_end(call))
     assert (failure.code, failure.reason) == (grpc.StatusCode.ABORTED, "SLOW_CONSUMER")
+    assert stream.was_slow
 
 
 def large_response() -> pb.WatchRunResponse:

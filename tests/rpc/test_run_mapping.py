@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from parley.v1 import agent_service_pb2, content_pb2, run_pb2
 from parley_server.domain.content import ImagePart, TextPart
 from parley_server.domain.errors import ErrorKind, ErrorStatus, FeatureNotAvailableError, InvalidRequestError, Reason
-from parley_server.domain.run import ConcurrencyPolicy, Limits, ModelOptions, Run, RunEnd, RunSpec, RunState, StopReason
+from parley_server.domain.run import (
+    ConcurrencyPolicy,
+    DisconnectPolicy,
+    Limits,
+    ModelOptions,
+    Run,
+    RunEnd,
+    RunSpec,
+    RunState,
+    StopReason,
+)
 from parley_server.domain.usage import Usage
 from parley_server.rpc.mapping.enums import RUN_STATE_NUMBERS
 from parley_server.rpc.mapping.idempotency import idempotency_of
@@ -117,13 +127,18 @@ def test_nul_in_labels_is_refused() -> None:
 def test_cancel_on_disconnect_needs_a_connection() -> None:
     message = spec(disconnect_policy=run_pb2.DISCONNECT_POLICY_CANCEL)
     assert refused(message, attached=False).keys() == {"run.disconnect_policy"}
+    assert read(message).disconnect_policy is DisconnectPolicy.CANCEL
+    assert read(spec()).disconnect_policy is DisconnectPolicy.CONTINUE
+
+
+def test_every_policy_for_a_busy_conversation_is_read() -> None:
+    policies = [read(spec(concurrency_policy=number)).concurrency_policy for number in range(4)]
+    assert [str(policy) for policy in policies] == ["queue", "reject", "queue", "interrupt"]
 
 
 ASKED_FOR: dict[str, Callable[[run_pb2.RunSpec], object]] = {
     "prompt_selector": lambda message: message.prompt.SetInParent(),
     "output_schema": lambda message: setattr(message, "output_schema_json", "{}"),
-    "concurrency_interrupt": lambda message: setattr(message, "concurrency_policy", 3),
-    "disconnect_cancel": lambda message: setattr(message, "disconnect_policy", 2),
     "unattended_policy": lambda message: setattr(message, "unattended_policy", 2),
     "file_input": lambda message: message.input.add(file=content_pb2.FileRef(file_id="f")),
 }

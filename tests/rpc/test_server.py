@@ -4,6 +4,8 @@ import asyncio
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -178,3 +180,16 @@ async def test_a_call_that_comes_while_the_server_drains_is_told_to_try_again() 
 
 async def finished(call: "grpc.aio.UnaryUnaryCall[pb.GetRunRequest | bytes, pb.GetRunResponse]") -> pb.GetRunResponse:
     return await call
+
+
+@pytest.mark.parametrize("part", ["AioServer", "AioServer._request_call", "channelz_get_servers"])
+def test_a_grpcio_that_is_built_in_another_way_is_refused_at_the_start(part: str, tmp_path: Path) -> None:
+    owner, _, name = f"cygrpc.{part}".rpartition(".")
+    lost = f"{owner} = type('AioServer', (), {{}})" if name == "_request_call" else f"del {owner}.{name}"
+    program = (
+        f"import sys; from grpc._cython import cygrpc; {lost}; from parley_server.__main__ import main; "
+        f"sys.argv = ['parley-server', 'serve', '--listen', '127.0.0.1:0', '--data-dir', {str(tmp_path)!r}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 78
+    assert done.stderr.splitlines()[-1].startswith(f"parley-server: grpcio {grpc.__version__} is none")

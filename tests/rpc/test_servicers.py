@@ -44,7 +44,7 @@ from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import open_store
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
-from rpc.chassis import HASH_KEY, Failure, bearer, failed
+from rpc.chassis import HASH_KEY, bearer, failed
 
 DESCRIPTORS: dict[str, ServiceDescriptor] = {
     name: module.DESCRIPTOR.services_by_name[name]
@@ -256,10 +256,15 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
     assert (told.offline_model, told.default_agent_id, told.default_model) == (True, "assistant", "offline")
     assert list(told.features) == [
         "api_key_request_id",
+        "concurrency_interrupt",
         "conversation_query",
         "delete_conversation",
+        "disconnect_cancel",
+        "export_conversation",
+        "fork_conversation",
         "image_input",
         "rotate_api_key",
+        "steer_run",
         "update_conversation",
     ]
     assert told.version
@@ -270,18 +275,6 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
     assert (limits.default_tool_calls, limits.max_tool_calls) == (128, 1000)
     assert all(value for _, value in limits.ListFields())
     assert len(limits.ListFields()) == len(limits.DESCRIPTOR.fields)
-
-
-async def unbuilt(stubs: Stubs) -> dict[str, Failure]:
-    """Call every rpc that is not built."""
-    steer = agent_service_pb2.SteerRunRequest(run_id="r", input=[content_pb2.ContentPart(text="x")])
-    return {"steer_run": await failed(stubs.agents.SteerRun(steer, timeout=5))}
-
-
-async def test_what_is_not_built_says_so_by_the_name_of_its_feature(stubs: Stubs) -> None:
-    for feature, failure in (await unbuilt(stubs)).items():
-        assert (failure.code, failure.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_IMPLEMENTED")
-        assert failure.metadata == {"feature": feature}
 
 
 async def test_nul_is_refused_where_it_would_be_stored(stubs: Stubs) -> None:

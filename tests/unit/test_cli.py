@@ -164,6 +164,15 @@ def test_a_wrong_setting_ends_every_command_with_one_sentence(data_dir: Path) ->
         assert failed.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("place", ["file", "/proc/self"])
+@pytest.mark.parametrize("command", [("serve",), ("keys", "list"), ("db", "upgrade")], ids=" ".join)
+def test_a_data_directory_that_is_none_is_said_to_be(data_dir: Path, command: tuple[str, ...], place: str) -> None:
+    (data_dir.parent / "file").touch()
+    failed = run(*command, "--data-dir", str(data_dir.parent / place))
+    assert (failed.exit_code, failed.stdout, failed.stderr.count("\n")) == (78, "", 1)
+    assert "cannot be" in failed.stderr
+
+
 def test_the_database_is_made_and_upgrading_it_again_is_no_error(data_dir: Path) -> None:
     for _ in range(2):
         assert run("db", "upgrade", "--data-dir", str(data_dir)).exit_code == 0

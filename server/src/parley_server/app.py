@@ -48,7 +48,9 @@ from parley_server.settings import Settings
 from parley_server.signals import ProcessSignals, Requests
 from parley_server.storage.repositories import Page, PageRequest
 from parley_server.storage.retention import Sweeper
+from parley_server.storage.sql.backup import back_up, restore
 from parley_server.storage.sql.database import Database
+from parley_server.storage.sql.integrity import Report, check
 from parley_server.storage.sql.lock_file import DataDirectoryInUseError, LockFile, live_holder
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore, open_store
@@ -94,7 +96,7 @@ async def _serve(
     settings: Settings, requests: Requests, recorder: PrometheusRecorder, more_tools: Sequence[Tool]
 ) -> None:
     certificates = None if settings.tls.files is None else CertificateReloader(settings.tls.files)
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_data_dir(settings)
     async with AsyncExitStack() as stack:
         try:
             lock = stack.enter_context(LockFile(_lock_path(settings)))
@@ -105,7 +107,6 @@ async def _serve(
         agents, offline = await _build_agents(settings, stack, more_tools)
         engine = RunEngine(store, store.worker, agents, recorder)
         stack.push_async_callback(engine.park)
-        await engine.recover()
         last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
         access = _build_access(settings, store, hash_key, last_uses)
         observer = CallObserver(recorder, _request_log(settings, hash_key))
@@ -113,7 +114,10 @@ async def _serve(
         metrics_address = stack.enter_context(_metrics(settings, recorder, server))
         if requests.stop.is_set():
             return
-        address = await server.start(settings.server, None if certificates is None else certificates.credentials())
+        address = server.bind(settings.server, None if certificates is None else certificates.credentials())
+        # After all that may keep the server from starting, for it costs every run that was cut one of its attempts.
+        await _recover(engine)
+        await server.serve(settings.server.overload_lag_s)
         for work in _upkeep(settings, address, access.chain, certificates, requests.reload):
             stack.callback(_begin(work).cancel)
         stack.callback(_begin(Sweeper(store.retention, settings.retention).sweep_for_ever()).cancel)
@@ -127,6 +131,16 @@ async def _serve(
         _log.info("stopping")
 
 
+async def _recover(engine: RunEngine) -> None:
+    try:
+        await engine.recover()
+    except (ValueError, LookupError) as error:
+        _log.error("recovery_failed", exc_info=error)
+        raise StartError(
+            "what unfinished runs left in the database cannot be read; `parley-server db check` says what is wrong"
+        ) from error
+
+
 @asynccontextmanager
 async def key_administration(settings: Settings) -> AsyncIterator[Keys]:
     """Open the keys of an installation, beside a running server or without one.
@@ -134,7 +148,7 @@ async def key_administration(settings: Settings) -> AsyncIterator[Keys]:
     Raises:
         StartError: the database cannot be reached, or is of another version and may not be upgraded from here.
     """
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_data_dir(settings)
     hash_key = _hash_key(settings)
     async with _open_store(settings, hash_key, serves=False) as store:
         yield KeyAdministration(store.api_keys, hash_key)
@@ -145,13 +159,42 @@ async def upgrade_database(settings: Settings) -> None:
     if settings.storage.is_postgres:
         await _upgrade_postgres(settings.storage.url)
         return
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_data_dir(settings)
     try:
         with LockFile(_lock_path(settings)):
             async with SqliteDatabase(_database_path(settings)):
                 pass
     except DataDirectoryInUseError as error:
         raise StartError(str(error)) from error
+
+
+def check_database(settings: Settings, path: Path | None) -> Report:
+    """Look a database over, that of the settings where none is named; a server may be using it. Raises StartError."""
+    return check(_sqlite_path(settings) if path is None else path)
+
+
+def back_up_database(settings: Settings, target: Path) -> Report:
+    """Write the database to a file, beside a running server or without one. Raises StartError."""
+    return back_up(_sqlite_path(settings), target)
+
+
+def restore_database(settings: Settings, backup: Path) -> tuple[Report, Path | None]:
+    """Put a backup in the database's place; return where the former one is. Raises StartError while a server runs."""
+    database = _sqlite_path(settings)
+    _make_data_dir(settings)
+    try:
+        with LockFile(_lock_path(settings)):
+            return restore(backup, database)
+    except DataDirectoryInUseError as error:
+        raise StartError(str(error)) from error
+
+
+def _sqlite_path(settings: Settings) -> Path:
+    if settings.storage.is_postgres:
+        raise StartError(
+            "this is for SQLite; for PostgreSQL use its own tools: pg_dump to back up, pg_restore to restore"
+        )
+    return _database_path(settings)
 
 
 async def _upgrade_postgres(url: str) -> None:
@@ -257,6 +300,15 @@ def _metrics(settings: Settings, recorder: PrometheusRecorder, server: RpcServer
 
 def _service(file: FileDescriptor, name: str, servicer: object) -> Service:
     return Service(file.services_by_name[name], servicer)
+
+
+def _make_data_dir(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"{settings.data_dir}: the data directory cannot be made ({error.strerror}); choose another with --data-dir"
+        ) from error
 
 
 def _lock_path(settings: Settings) -> Path:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from parley_server.app import Keys
     from parley_server.domain.api_key import ApiKey
     from parley_server.settings import Settings
+    from parley_server.storage.sql.integrity import Report
 
 T = TypeVar("T")
 CommandT = TypeVar("CommandT", bound=Callable[..., None])
@@ -246,6 +247,47 @@ def upgrade_database(config: Path | None, data_dir: Path | None) -> None:
     from parley_server import app
 
     _run(app.upgrade_database(settings))
+
+
+@db.command("backup")
+@click.argument("file", type=click.Path(path_type=Path))
+@_with_config
+def back_up_database(file: Path, config: Path | None, data_dir: Path | None) -> None:
+    """Write the database to FILE, also beside a running server; a FILE that is there is replaced."""
+    settings = _load(config, data_dir)
+    from parley_server import app
+
+    click.echo(f"ok: {file}: {_told(app.back_up_database(settings, file))}")
+
+
+@db.command("check")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@_with_config
+def check_database(file: Path | None, config: Path | None, data_dir: Path | None) -> None:
+    """Look FILE over, a backup, or the database itself; exit code 1 if anything is wrong with it."""
+    settings = _load(config, data_dir)
+    from parley_server import app
+
+    report = app.check_database(settings, file)
+    if report.problems:
+        raise _Refusal("\n".join(report.problems))
+    click.echo(f"ok: {_told(report)}")
+
+
+@db.command("restore")
+@click.argument("file", type=click.Path(path_type=Path))
+@_with_config
+def restore_database(file: Path, config: Path | None, data_dir: Path | None) -> None:
+    """Put the backup FILE in the database's place, while no server runs; the former database is kept beside it."""
+    settings = _load(config, data_dir)
+    from parley_server import app
+
+    report, former = app.restore_database(settings, file)
+    click.echo(f"ok: {_told(report)}" + (f"; the former database is {former}" if former else ""))
+
+
+def _told(report: "Report") -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in report.counts.items())
 
 
 @cli.command("offline-model")

@@ -87,7 +87,7 @@ class LogSettings(BaseModel):
     """How lines look: `auto` writes for people on a terminal and JSON lines elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least grave that is written."""
+    """The least grave that is written; lines of the audit are written at any level."""
 
     requests: bool = True
     """Whether every call gets a line when it ends: method, status, duration, caller; never what was said in it."""

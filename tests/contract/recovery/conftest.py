@@ -1,5 +1,5 @@
 """The stores of the storage suite, for runs that are cut on them."""
 
-from contract.storage.conftest import ann, engine, open_same_store
+from contract.storage.conftest import ann, bob, engine, open_same_store
 
-__all__ = ["ann", "engine", "open_same_store"]
+__all__ = ["ann", "bob", "engine", "open_same_store"]

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from contract.storage.test_run_log import decoded, watched
 from parley.v1 import run_event_pb2, tool_pb2
@@ -11,8 +12,10 @@ from parley_server.agents.base import AgentDescription
 from parley_server.agents.registry import AgentRegistry
 from parley_server.agents.tool_loop_agent import ToolLoopAgent
 from parley_server.domain.context import RequestContext
-from parley_server.llm.model_service import ModelChunk, ModelRequest, ToolMessage
+from parley_server.llm.model_service import ModelChunk, ModelRequest, ModelService, ToolMessage
+from parley_server.metrics.recorder import SILENT
 from parley_server.runs.engine import RunEngine
+from parley_server.runs.presence import DISCONNECT_GRACE
 from parley_server.storage.sql.store import SqlStore
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
@@ -56,7 +59,11 @@ def calls(*names_and_numbers: tuple[str, int], text: str = "") -> Step:
 
 @asynccontextmanager
 async def an_engine(
-    store: SqlStore, model: RememberingModel, tools: Sequence[Tool], agent_id: str = "assistant"
+    store: SqlStore,
+    model: ModelService,
+    tools: Sequence[Tool],
+    agent_id: str = "assistant",
+    disconnect_grace: timedelta = DISCONNECT_GRACE,
 ) -> AsyncIterator[RunEngine]:
     """Build an engine with one agent; it parks its runs in the end."""
     registry = ToolRegistry(tools)
@@ -67,7 +74,7 @@ async def an_engine(
         tools=registry,
         tool_calls=ToolCallManager(registry),
     )
-    engine = RunEngine(store, store.worker, AgentRegistry([agent], default_agent_id=agent_id))
+    engine = RunEngine(store, store.worker, AgentRegistry([agent], default_agent_id=agent_id), SILENT, disconnect_grace)
     try:
         yield engine
     finally:

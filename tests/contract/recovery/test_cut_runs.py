@@ -10,7 +10,7 @@ from contract.storage.conftest import OpenStore
 from contract.storage.test_repositories import spec
 from parley.v1 import run_event_pb2, run_pb2
 from parley_server.domain.context import RequestContext
-from parley_server.domain.run import Limits, Run, RunSpec
+from parley_server.domain.run import Limits, Run, RunSpec, StopReason
 from parley_server.domain.run_event import (
     AttemptRestarted,
     ItemEvent,
@@ -146,7 +146,7 @@ async def test_an_accepted_cancel_is_honoured_and_what_was_said_is_kept(
 ) -> None:
     async with open_same_store() as store:
         run = await cut_run(store, ann, [*PARTS[:11], (TextDelta("And "), "x")])
-        await store.worker.appender(run.run_id).mark_cancelling()
+        await store.worker.appender(run.run_id).mark_cancelling(StopReason.CANCEL_REQUESTED)
     last, events = await ended(open_same_store, ann, run, world=World())
     assert last.run_finished.state == run_pb2.RUN_STATE_CANCELLED
     assert not any(event.HasField("attempt_restarted") for event in events)

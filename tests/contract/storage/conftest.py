@@ -1,9 +1,10 @@
 """One suite for every engine: the fixtures hand each test a store on a real database."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from contract.storage.engines import Engine, PostgresEngine, SqliteEngine
@@ -13,7 +14,11 @@ from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.storage.sql.store import SqlStore, open_store
 from postgres_server import PostgresServer
 
-OpenStore = Callable[[], AbstractAsyncContextManager[SqlStore]]
+
+class OpenStore(Protocol):
+    """Opens the same database again and again: what a restart does."""
+
+    def __call__(self, *, ttl: timedelta | None = None) -> AbstractAsyncContextManager[SqlStore]: ...
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -29,11 +34,12 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 @pytest.fixture
 def open_same_store(engine: Engine) -> OpenStore:
-    """Opens the same database again and again: what a restart does."""
-
     @asynccontextmanager
-    async def opened() -> AsyncIterator[SqlStore]:
-        async with engine.open() as database, open_store(database, ProtoEventCodec(), b"page token key") as store:
+    async def opened(*, ttl: timedelta | None = None) -> AsyncIterator[SqlStore]:
+        async with (
+            engine.open() as database,
+            open_store(database, ProtoEventCodec(), b"page token key", conversation_ttl=ttl) as store,
+        ):
             yield store
 
     return opened

@@ -9,6 +9,7 @@ from contract.storage.engines import Engine
 from contract.storage.test_repositories import ANSWERED, answer
 from contract.storage.test_run_log import accept, decoded, watched
 from parley_server.domain.context import RequestContext
+from parley_server.domain.run import StopReason
 from parley_server.domain.run_event import (
     AttemptRestarted,
     ItemEvent,
@@ -126,7 +127,7 @@ async def test_a_stale_owner_can_write_nothing_on_any_path(
             "dispatch": lambda pen: pen.dispatch(["c1"]),
             "begin": begun,
             "restart": lambda pen: pen.restart(AttemptRestarted(2, (), "SERVER_RESTARTED")),
-            "mark_cancelling": lambda pen: pen.mark_cancelling(),
+            "mark_cancelling": lambda pen: pen.mark_cancelling(StopReason.CANCEL_REQUESTED),
             "finish": lambda pen: pen.finish(answer("late"), [answered("c1")]),
         }
         pens: dict[str, RunAppender] = {}
@@ -169,7 +170,7 @@ async def test_a_cancel_after_the_end_changes_nothing(store: SqlStore, ann: Requ
     run, appender = await accept(store, ann)
     await appender.finish(answer("done"))
     with pytest.raises(OwnershipLostError):
-        await appender.mark_cancelling()
+        await appender.mark_cancelling(StopReason.CANCEL_REQUESTED)
     assert (await store.for_user(ann).runs.get(run.run_id)).end == ANSWERED
 
 

@@ -125,7 +125,9 @@ async def test_nobody_sees_an_event_before_its_commit(engine: Engine, store: Sql
 async def first_batch(store: SqlStore, context: RequestContext, run_id: str) -> tuple[StoredEvent, ...]:
     """Return what comes first after `run_accepted`."""
     async with aclosing(store.for_user(context).runs.watch(run_id, 1)) as batches:
-        return await anext(batches)
+        batch = await anext(batches)
+        assert not isinstance(batch, HistoryTruncated)
+        return batch
 
 
 async def test_many_watchers_see_the_same(store: SqlStore, ann: RequestContext) -> None:
@@ -244,3 +246,15 @@ async def test_any_sequence_of_appends_reads_the_same_live_and_later(
     check_run(decoded(events))
     for after_seq, task in watchers:
         assert await task == events[after_seq:]
+
+
+async def test_a_run_that_is_told_as_over_is_told_with_its_last_event(store: SqlStore, ann: RequestContext) -> None:
+    """Its row is there to be read a moment before the log in memory hears of the commit."""
+    runs = store.for_user(ann).runs
+    for number in range(40):
+        run, appender = await accept(store, ann)
+        ending = asyncio.create_task(appender.finish(answer(f"answer {number}")))
+        while not (found := await runs.get(run.run_id)).state.is_terminal:  # noqa: ASYNC110  # at every moment
+            await asyncio.sleep(0)
+        await ending
+        assert found.last_seq == len(await watched(store, ann, run.run_id))

@@ -47,6 +47,7 @@ def test_no_other_text_is_a_key(text: str) -> None:
         KEY.text.upper(),
         KEY.text[:10] + "٣" + KEY.text[11:],
     ],
+    ids=range(9),
 )
 def test_near_misses_are_none(text: str) -> None:
     assert PresentedKey.parse(text) is None

@@ -43,6 +43,9 @@ class RunSink:
         await self.flush()
         self._dispatched.update(call_ids)
 
+    async def withdrawn(self, call_ids: Sequence[str]) -> None:
+        self._dispatched.difference_update(call_ids)
+
     def is_dispatched(self, call_id: str) -> bool:
         """Tell whether the journal knows, durably, that the call happens."""
         return call_id in self._dispatched and self.durable > 0

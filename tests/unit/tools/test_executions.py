@@ -111,6 +111,27 @@ async def test_a_cancel_lets_no_write_begin_that_has_not() -> None:
     assert len(sink.finished()) == MAX_CONCURRENT_CALLS
 
 
+async def test_a_cancel_before_a_call_begins_takes_its_dispatch_back() -> None:
+    counting = Counting()
+
+    class Slow(RunSink):
+        async def flush(self) -> None:
+            await asyncio.sleep(0.01)
+            await super().flush()
+
+    sink, manager = Slow(), ToolCallManager(ToolRegistry([made_tool("count", counting, effect=WRITE)]))
+    plan = manager.plan("run_1", [a_call(1, "count")], ["count"])
+    task = asyncio.create_task(manager.run(context_of(), plan, sink))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await sink.flush()
+    assert not counting.contexts
+    assert sink.journal["call_1"].state is CallState.DISPATCHED
+    assert not sink.is_dispatched("call_1")
+
+
 @pytest.mark.parametrize("effect", list(ToolEffect))
 @pytest.mark.parametrize("state", [CallState.PLANNED, CallState.DISPATCHED])
 async def test_after_a_crash_a_call_is_done_or_done_again_but_a_write_in_doubt_never(

@@ -18,7 +18,7 @@ from parley_client.channel import open_channel, require_private
 from parley_client.conversations import Conversations
 from parley_client.loop_claim import LoopClaim
 from parley_client.reconnect import DEFAULT_LIMITS, ReconnectLimits
-from parley_client.run_request import Input, run_spec
+from parley_client.run_request import Input, Words, run_spec, steer_request
 from parley_client.run_stream import OnReconnect, RunStream
 from parley_client.runs import RunCalls
 from parley_client.tls import TlsFiles, tls_from_environment
@@ -136,6 +136,14 @@ class ParleyClient:
     async def cancel_run(self, run_id: str, reason: str = "") -> Run:
         """Ask a run to stop and return it as it stands; asking twice changes nothing."""
         return await self._calls.runs.cancel(run_id, reason)
+
+    async def steer_run(self, run_id: str, words: Words, *, request_id: str = "") -> str:
+        """Add the user's words to a run under way; they are put before the next call to the model.
+
+        Returns the id by which `steer_applied`, or `run_finished` when the model never saw them, names the addition.
+        The same `request_id` with the same words is the same addition; one is made up when it is empty.
+        """
+        return await self._calls.runs.steer(steer_request(run_id, words, request_id))
 
     def list_runs(
         self,

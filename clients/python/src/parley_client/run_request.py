@@ -1,13 +1,16 @@
 """What a program asks of a run, as the contract's messages."""
 
+import uuid
 from collections.abc import Sequence
 from typing import TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
+from parley.v1.agent_service_pb2 import SteerRunRequest
 from parley.v1.content_pb2 import ContentPart
 from parley.v1.run_pb2 import Limits, RunSpec
 
-Input: TypeAlias = "str | Sequence[ContentPart] | RunSpec"
+Words: TypeAlias = "str | Sequence[ContentPart]"
+Input: TypeAlias = "Words | RunSpec"
 
 
 def run_spec(
@@ -18,13 +21,21 @@ def run_spec(
     if isinstance(run_input, RunSpec):
         spec.CopyFrom(run_input)
     else:
-        parts = [ContentPart(text=run_input)] if isinstance(run_input, str) else run_input
-        spec.input.extend(parts)
+        spec.input.extend(_parts(run_input))
     overrides = RunSpec(agent_id=agent, conversation_id=conversation_id)
     if deadline_s is not None:
         overrides.limits.CopyFrom(Limits(deadline=_duration(deadline_s)))
     spec.MergeFrom(overrides)
     return spec
+
+
+def steer_request(run_id: str, words: Words, request_id: str) -> SteerRunRequest:
+    """Build the request that adds words to a run, under an id of its own when that is empty."""
+    return SteerRunRequest(run_id=run_id, input=_parts(words), request_id=request_id or uuid.uuid4().hex)
+
+
+def _parts(words: Words) -> Sequence[ContentPart]:
+    return [ContentPart(text=words)] if isinstance(words, str) else words
 
 
 def _duration(seconds: float) -> Duration:

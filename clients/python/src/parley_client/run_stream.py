@@ -17,6 +17,7 @@ from parley_client.event_call import EventCall
 from parley_client.event_order import EventOrder
 from parley_client.reconnect import ReconnectLimits, Reconnects, is_passing
 from parley_client.rich_status import error_of_status
+from parley_client.run_request import Words, steer_request
 from parley_client.runs import FINAL_STATES, EventStreamCall, RunCalls
 
 OnReconnect = Callable[[ParleyError, float], None]
@@ -82,6 +83,10 @@ class RunStream:
     async def cancel(self, reason: str = "") -> Run:
         """Ask the run to stop; its last events still come. May be called from any task. Raises ParleyError."""
         return await self._calls.cancel(self.run_id, reason)
+
+    async def steer(self, words: Words, *, request_id: str = "") -> str:
+        """Add the user's words to the run; see `ParleyClient.steer_run`. May be called from any task."""
+        return await self._calls.steer(steer_request(self.run_id, words, request_id))
 
     async def wait(self) -> RunFinished:
         """Read to the end and return how the run ended. Raises ParleyError when the end cannot be reached."""

@@ -54,6 +54,10 @@ class RunCalls:
         request = messages.CancelRunRequest(run_id=run_id, reason=reason)
         return (await self._transport.unary(self._stub.CancelRun, request)).run
 
+    async def steer(self, request: messages.SteerRunRequest) -> str:
+        """Add words to a run; return the id of the addition."""
+        return (await self._transport.unary(self._stub.SteerRun, request)).steer_id
+
     async def list(
         self, *, conversation_id: str, agent: str, states: Iterable[RunState.ValueType], labels: Mapping[str, str]
     ) -> AsyncGenerator[Run]:

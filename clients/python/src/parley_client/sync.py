@@ -109,6 +109,7 @@ class RunStream(_Face[AsyncRunStream]):
     """`parley_client.RunStream`, blocking: a context manager and an iterator of one run's events."""
 
     cancel = _blocking(AsyncRunStream.cancel)
+    steer = _blocking(AsyncRunStream.steer)
     wait = _blocking(AsyncRunStream.wait)
 
     def __enter__(self) -> Self:
@@ -202,6 +203,7 @@ class ParleyClient(_Face[asynchronous.ParleyClient]):
     start = _blocking(asynchronous.ParleyClient.start)
     get_run = _blocking(asynchronous.ParleyClient.get_run)
     cancel_run = _blocking(asynchronous.ParleyClient.cancel_run)
+    steer_run = _blocking(asynchronous.ParleyClient.steer_run)
     list_runs = _listing(asynchronous.ParleyClient.list_runs)
     agents = _blocking(asynchronous.ParleyClient.agents)
     server_info = _blocking(asynchronous.ParleyClient.server_info)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from parley_server.domain.context import RequestContext
 from parley_server.domain.message import Message
@@ -24,6 +25,31 @@ class AgentDescription:
     prompt_name: str = ""
 
 
+class Steering(Protocol):
+    """What the user adds to a run under way."""
+
+    async def apply(self) -> bool:
+        """Tell what was added, as `steer_applied`, and return whether there was anything; it is in `said` then."""
+        ...
+
+    async def close(self) -> bool:
+        """Let nothing more be added, and the run end; False, and it may not, when something was added meanwhile."""
+        ...
+
+
+class _NoSteering:
+    """Of a run to which nothing can be added."""
+
+    async def apply(self) -> bool:
+        return False
+
+    async def close(self) -> bool:
+        return True
+
+
+_NO_STEERING = _NoSteering()
+
+
 def _nothing() -> tuple[Message, ...]:
     return ()
 
@@ -32,9 +58,9 @@ def _nothing() -> tuple[Message, ...]:
 class Turn:
     """One run, as an agent sees it: the conversation so far (the user's new message last) and the caller's wishes.
 
-    The last three are what earlier attempts of the run have left, and a first attempt has nothing of: what it has
-    consumed, the calls that have no result yet, and `said`, which returns the run's own finished items as they are
-    when it is asked.
+    What earlier attempts of the run have left, and a first attempt has nothing of: its `usage` so far, the calls that
+    are `unanswered`, and `said`, which returns the run's own finished items as they are when it is asked. `steering` is
+    to be applied before every question to the model, and closed before a run succeeds.
     """
 
     run_id: str
@@ -48,6 +74,7 @@ class Turn:
     usage: Usage = Usage()
     unanswered: tuple[UnansweredCall, ...] = ()
     said: Callable[[], tuple[Message, ...]] = _nothing
+    steering: Steering = _NO_STEERING
 
 
 @dataclass(frozen=True, slots=True)

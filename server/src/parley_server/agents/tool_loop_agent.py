@@ -11,6 +11,7 @@ from parley_server.agents.system_prompt import with_user_facts
 from parley_server.agents.turn_end import calls_to_run, end_of_answer, limit_reached, output_cap
 from parley_server.domain.context import RequestContext
 from parley_server.domain.identifiers import new_id
+from parley_server.domain.run import RunState
 from parley_server.domain.run_event import EventSink, ItemEvent, UsageUpdated
 from parley_server.domain.usage import Usage
 from parley_server.llm.model_service import ModelMessage, ModelRequest, ModelService, SystemMessage
@@ -53,12 +54,19 @@ class ToolLoopAgent(BaseAgent):
         messages = self._messages_so_far(context, turn)
         usage = turn.usage
         while (end := limit_reached(usage, turn.limits)) is None:
+            if await turn.steering.apply():
+                messages = self._messages_so_far(context, turn)
             step = await self._ask(context, self._request(turn, messages, allowed, usage), turn.sink)
             calls = tuple(replace(call, call_id=new_id("call")) for call in step.finish.tool_calls)
             usage += replace(step.finish.usage, model_calls=1, tool_calls=len(calls))
             said: tuple[ItemEvent, ...] = (*step.events, (UsageUpdated(usage), ""))
             if not calls:
-                return TurnEnd(end_of_answer(step.finish, usage, turn.limits), said)
+                answered = end_of_answer(step.finish, usage, turn.limits)
+                if answered.state is not RunState.SUCCEEDED or await turn.steering.close():
+                    return TurnEnd(answered, said)
+                # The user went on meanwhile, so this is not the last answer.
+                await turn.sink.emit_all(said)
+                continue
             plan = self._tool_calls.plan(turn.run_id, calls, allowed, calls_to_run(step.finish, usage, turn.limits))
             results = await self._tool_calls.run(context, plan, turn.sink, said)
             messages += step_messages(step.text, calls, results)

@@ -74,6 +74,7 @@ class Reason(StrEnum):
     PRINCIPAL_NOT_ALLOWED = auto()
     SERVER_OVERLOADED = auto()
     ATTEMPTS_EXHAUSTED = auto()
+    RUN_NOT_STEERABLE = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +284,13 @@ class QueueFullError(ParleyError):
 
     kind = ErrorKind.RESOURCE_EXHAUSTED
     reason = Reason.QUEUE_FULL
+
+
+class RunNotSteerableError(ParleyError):
+    """The run is being cancelled or has ended, so that nothing can be added to it."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    reason = Reason.RUN_NOT_STEERABLE
 
 
 class ConversationBusyError(ParleyError):

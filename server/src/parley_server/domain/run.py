@@ -56,6 +56,14 @@ class ConcurrencyPolicy(StrEnum):
 
     REJECT = "reject"
     QUEUE = "queue"
+    INTERRUPT = "interrupt"
+
+
+class DisconnectPolicy(StrEnum):
+    """What the loss of the caller who follows a run means for it."""
+
+    CONTINUE = "continue"
+    CANCEL = "cancel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,7 @@ MAX_DEADLINE = timedelta(hours=24)
 MAX_STEPS = 100
 MAX_TOOL_CALLS = 1000
 MAX_QUEUED_RUNS = 4
+MAX_PENDING_STEERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,17 @@ class RunSpec:
     disable_tools: bool = False
     limits: Limits = Limits()
     concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.QUEUE
+    disconnect_policy: DisconnectPolicy = DisconnectPolicy.CONTINUE
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Steer:
+    """Words the user added to a run under way; `message_id` is that of the message they become once applied."""
+
+    steer_id: str
+    message_id: str
+    input: tuple[ContentPart, ...]
 
 
 @dataclass(frozen=True, slots=True)

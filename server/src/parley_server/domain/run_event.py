@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from parley_server.domain.content import ContentPart
 from parley_server.domain.run import RunEnd
 from parley_server.domain.tool import CallRecord, ToolCallStatus, ToolEffect
 from parley_server.domain.usage import Usage
@@ -100,6 +101,15 @@ class ToolCallFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class SteerApplied:
+    """Words that were added to the run are put before the model; `message_id` names the message that holds them."""
+
+    steer_id: str
+    message_id: str
+    input: tuple[ContentPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UsageUpdated:
     """What the run has consumed so far."""
 
@@ -116,11 +126,12 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """The end: exactly one, last."""
+    """The end: exactly one, last. `unapplied_steer_ids` name the words that the model never saw."""
 
     end: RunEnd
     usage: Usage
     output_item_id: str = ""
+    unapplied_steer_ids: tuple[str, ...] = ()
 
 
 EventBody = (
@@ -133,6 +144,7 @@ EventBody = (
     | MessageCompleted
     | ToolCallStarted
     | ToolCallFinished
+    | SteerApplied
     | UsageUpdated
     | Warned
     | RunFinished
@@ -178,11 +190,14 @@ class EventCodec(Protocol):
         ...
 
     def decode(self, payload: bytes) -> RunEvent:
-        """Read `encode`'s bytes; a body this version does not know becomes a `Warned`."""
+        """Read `encode`'s bytes; a body this version does not know becomes a `Warned`. Raises ValueError for others."""
         ...
 
     def is_fleeting(self, payload: bytes) -> bool:
-        """Tell whether an event says in pieces what a later one says whole, and is folded away with time."""
+        """Tell whether an event says in pieces what a later one says whole, and is folded away with time.
+
+        Raises ValueError like `decode`.
+        """
         ...
 
 
@@ -203,6 +218,10 @@ class EventSink(Protocol):
 
     async def dispatched(self, call_ids: Sequence[str]) -> None:
         """Note in the journal of effects that these calls happen from now on; durable when this returns."""
+        ...
+
+    async def withdrawn(self, call_ids: Sequence[str]) -> None:
+        """Note in the journal of effects that these calls, though dispatched, have not begun and will not."""
         ...
 
     async def flush(self) -> None:

@@ -13,13 +13,27 @@ from typing import NoReturn
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # its stubs lack it, and it is the only way to the accepting loop
 
+from parley_server.domain.errors import StartError
+from parley_server.rpc.connections import connected_peers
 from parley_server.rpc.interceptors.exchange import peer_gone
 from parley_server.rpc.interceptors.guard import RpcHandler
 
 _UNKNOWN_METHOD = f"/unknown/{secrets.token_hex(16)}"
+# Of a grpcio that has none, `core_server` says so.
+_CoreServer = getattr(cygrpc, "AioServer", object)
 
 
-class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
+class UnsuitableGrpcError(StartError):
+    """The installed grpcio is built in another way than what is used of its inner parts."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"grpcio {grpc.__version__} is none that parley-server can protect; install the version it depends on: "
+            "pip install --upgrade parley-server"
+        )
+
+
+class _AioServer(_CoreServer):  # type: ignore[misc, valid-type]  # it comes without types
     """Accepts calls by what they were registered as, and never by the name they bring."""
 
     async def _request_call(self) -> object:
@@ -36,19 +50,31 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]  # it comes without ty
 def core_server(options: Sequence[tuple[str, int]], handlers: Mapping[str, RpcHandler]) -> grpc.aio.Server:
     """Return a server of `handlers`, by the methods' full names; any other call is UNIMPLEMENTED.
 
-    Call it inside the running loop.
+    Call it inside the running loop. Raises UnsuitableGrpcError.
     """
-    original = cygrpc.AioServer
+    _require_inner_parts()
     # Whoever builds it names the class in this place, and what he hands to it differs between versions.
     cygrpc.AioServer = _AioServer
     try:
         server = grpc.aio.server(options=options)
     finally:
-        cygrpc.AioServer = original
+        cygrpc.AioServer = _CoreServer
+    if not isinstance(getattr(server, "_server", None), _AioServer):
+        raise UnsuitableGrpcError
     for name, handler in {**handlers, _UNKNOWN_METHOD: grpc.stream_stream_rpc_method_handler(_refuse)}.items():
         service, _, method = name.removeprefix("/").rpartition("/")
         server.add_registered_method_handlers(service, {method: handler})
     return server
+
+
+def _require_inner_parts() -> None:
+    """See at the start, and not by the first packet, that what is used of grpcio is there."""
+    if not (hasattr(_CoreServer, "_request_call") and hasattr(_CoreServer, "_request_registered_call")):
+        raise UnsuitableGrpcError
+    try:
+        connected_peers()
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UnsuitableGrpcError from error
 
 
 async def _refuse(_: object, rpc: "grpc.aio.ServicerContext[bytes, bytes]") -> NoReturn:

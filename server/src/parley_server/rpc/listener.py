@@ -50,7 +50,7 @@ class ServerSettings(BaseModel):
     drain_grace_s: float = Field(default=30.0, ge=0, le=3600)
     """How long, in seconds, a stopping server lets calls under way go on."""
 
-    overload_lag_s: float = Field(default=2.0, gt=0, le=60)
+    overload_lag_s: float = Field(default=2.0, ge=0.1, le=60)
     """How far, in seconds, the server may be behind with its work before it refuses new calls and its health says so,
     until it has caught up."""
 

@@ -66,6 +66,7 @@ class RpcServer:
     Raises:
         TypeError: a servicer lacks an rpc of its service.
         MethodWithoutRuleError: an rpc has no access rule.
+        UnsuitableGrpcError: the installed grpcio is not one that can be protected.
     """
 
     def __init__(  # noqa: PLR0913  # what has a default is for a few
@@ -91,18 +92,26 @@ class RpcServer:
         guard = Guard(drain, self._overload, limits, self._observer)
         self._server = core_server(options, _handlers(rpcs, authenticator, guard))
 
-    async def start(self, settings: ServerSettings, credentials: grpc.ServerCredentials | None = None) -> str:
-        """Listen and serve, over TLS with `credentials`; return the address that was bound, the port filled in.
+    def bind(self, settings: ServerSettings, credentials: grpc.ServerCredentials | None = None) -> str:
+        """Take the address, over TLS with `credentials`, and return it, the port filled in; callers wait for `serve`.
 
         Raises:
             ListenError: the address is none, in use, or one that must not be served in the clear.
         """
         listener = Listener.parse(settings.listen)
         listener.check(has_tls=credentials is not None, allow_insecure=settings.allow_insecure_listen)
-        port = self._bind(listener, credentials)
+        return listener.with_port(self._bind(listener, credentials))
+
+    async def serve(self, overload_lag_s: float) -> None:
+        """Let in whoever calls; see `[server] overload_lag_s`."""
         await self._server.start()
-        self._overload.start(settings.overload_lag_s)
-        return listener.with_port(port)
+        self._overload.start(overload_lag_s)
+
+    async def start(self, settings: ServerSettings, credentials: grpc.ServerCredentials | None = None) -> str:
+        """Do as `bind` and `serve` do."""
+        address = self.bind(settings, credentials)
+        await self.serve(settings.overload_lag_s)
+        return address
 
     async def stop(self, grace_s: float, delay_s: float = 0.0) -> None:
         """Stop: refuse new calls, end streams at an event boundary, let other calls go on for at most `grace_s`.

@@ -6,13 +6,15 @@ A run belongs to the server, not to the call that started it: callers only watch
 import asyncio
 import contextvars
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import structlog
 
 from parley_server.agents.registry import AgentRegistry
+from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import (
     InvalidRequestError,
@@ -21,10 +23,11 @@ from parley_server.domain.errors import (
     StorageUnavailableError,
 )
 from parley_server.domain.idempotency import Idempotency
-from parley_server.domain.run import Run, RunEnd, RunSpec
+from parley_server.domain.run import ConcurrencyPolicy, DisconnectPolicy, Run, RunEnd, RunSpec
 from parley_server.metrics.recorder import SILENT, Gauge, Recorder
-from parley_server.runs.execution import CANCELLED, EXPIRED, Execution, RunJob, conclude
-from parley_server.runs.recovery import end_of, job_of
+from parley_server.runs.execution import CANCELLED, DISCONNECTED, EXPIRED, INTERRUPTED, Execution, RunJob, conclude
+from parley_server.runs.presence import DISCONNECT_GRACE, Attendance, Presence
+from parley_server.runs.recovery import end_of, job_of, job_of_stored
 from parley_server.storage.repositories import Store
 from parley_server.storage.run_log import OwnershipLostError
 from parley_server.storage.worker_store import WorkerStore
@@ -40,7 +43,12 @@ class RunEngine:
     """One per process. Call `recover` before the first `start`, `park` before the store is closed."""
 
     def __init__(
-        self, store: Store, worker_store: WorkerStore, agents: AgentRegistry, recorder: Recorder = SILENT
+        self,
+        store: Store,
+        worker_store: WorkerStore,
+        agents: AgentRegistry,
+        recorder: Recorder = SILENT,
+        disconnect_grace: timedelta = DISCONNECT_GRACE,
     ) -> None:
         self._store = store
         self._recorder = recorder
@@ -51,6 +59,7 @@ class RunEngine:
         self._cancels: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._draining = False
+        self._presence = Presence(worker_store, self._abandon, self._spawn, disconnect_grace)
         recorder.watch(Gauge.RUNS_LIVE, lambda: len(self._executions))
         recorder.watch(Gauge.RUNS_QUEUED, lambda: len(self._waiting))
 
@@ -85,23 +94,40 @@ class RunEngine:
         if run.state.is_terminal:
             return run
         _log.info("run_cancel_requested", run_id=run_id, has_reason=bool(reason))
-        # Whoever asks again waits for the same wish to become durable.
-        if run_id not in self._cancels:
-            self._cancels[run_id] = self._spawn(self._cancel(run_id))
-        await asyncio.shield(self._cancels[run_id])
+        await self._cancel_once(run_id, CANCELLED)
         return await runs.get(run_id)
+
+    async def steer(
+        self, context: RequestContext, run_id: str, parts: tuple[ContentPart, ...], idempotency: Idempotency | None
+    ) -> tuple[str, Run]:
+        """Add the user's words to a run; durable when this returns the id of the addition and the run.
+
+        Raises:
+            NotFoundError, RunNotSteerableError, QueueFullError, RequestIdReusedError: as `RunRepository.steer` says.
+        """
+        runs = self._store.for_user(context).runs
+        # A caller who goes away must not leave words accepted that the run does not know of.
+        steer_id = await asyncio.shield(self._spawn(runs.steer(run_id, parts, idempotency)))
+        return steer_id, await runs.get(run_id)
+
+    async def attend(self, context: RequestContext, run_id: str, *, is_caller: bool) -> Attendance:
+        """Note a call that follows a run; see `Presence.attend`."""
+        return await self._presence.attend(context, run_id, is_caller=is_caller)
 
     async def recover(self) -> None:
         """Take over what the former process left: go on with the runs that were under way, and those that wait."""
         interrupted, unstarted = await self._worker_store.take_over()
         for stored in unstarted:
-            job = RunJob(stored.run, stored.context, stored.spec)
+            job = job_of_stored(stored)
+            self._expect(job)
             if stored.is_active:
                 self._launch(job)
             else:
                 self._wait(job)
         for left in interrupted:
-            await self._go_on(job_of(left))
+            job = job_of(left)
+            self._expect(job)
+            await self._go_on(job)
         if interrupted or unstarted:
             _log.info("runs_recovered", interrupted=len(interrupted), unstarted=len(unstarted))
 
@@ -112,8 +138,9 @@ class RunEngine:
         What the store does not take by then is given up too.
         """
         self._draining = True
-        for _, timer in self._waiting.values():
+        for job, timer in self._waiting.values():
             timer.cancel()
+            self._presence.forget(job.run.run_id)
         for execution in tuple(self._executions.values()):
             execution.park()
         if self._tasks:
@@ -124,27 +151,62 @@ class RunEngine:
             _log.warning("runs_given_up", tasks=len(self._tasks))
             await asyncio.wait(self._tasks)
 
-    async def _cancel(self, run_id: str) -> None:
+    async def _cancel_once(self, run_id: str, end: RunEnd) -> None:
+        """Cancel a run; whoever asks again waits for the same wish to become durable."""
+        if run_id not in self._cancels:
+            self._cancels[run_id] = self._spawn(self._cancel(run_id, end))
+        await asyncio.shield(self._cancels[run_id])
+
+    async def _abandon(self, run_id: str) -> None:
+        await self._cancel_once(run_id, DISCONNECTED)
+
+    async def _cancel(self, run_id: str, end: RunEnd) -> None:
         try:
             if (execution := self._executions.get(run_id)) is not None:
-                await execution.cancel()
+                await execution.cancel(end)
             elif (job := self._stop_waiting(run_id)) is not None:
-                await self._end(job, CANCELLED)
+                await self._end(job, end)
         except OwnershipLostError as error:
             raise StorageUnavailableError from error
         finally:
             del self._cancels[run_id]
 
     async def _accept(self, context: RequestContext, spec: RunSpec, idempotency: Idempotency | None) -> Run:
-        acceptance = await self._store.for_user(context).runs.accept(spec, idempotency)
+        async with AsyncExitStack() as stack:
+            if (execution := self._to_interrupt(spec)) is not None:
+                await stack.enter_async_context(execution.undecided())
+            acceptance = await self._store.for_user(context).runs.accept(spec, idempotency)
+            if acceptance.interrupted_run_id:
+                self._interrupt(acceptance.interrupted_run_id)
+        job = RunJob(acceptance.run, context, spec)
         if acceptance.created:
             self._recorder.run_accepted()
-        job = RunJob(acceptance.run, context, spec)
+            self._expect(job)
         if acceptance.starts_now:
             self._launch(job)
         elif acceptance.created:
             self._wait(job)
         return acceptance.run
+
+    def _to_interrupt(self, spec: RunSpec) -> Execution | None:
+        """Find what a new run is going to interrupt, so that it does not end by itself meanwhile."""
+        if spec.concurrency_policy is not ConcurrencyPolicy.INTERRUPT or not spec.conversation_id:
+            return None
+        at_work = (each for each in self._executions.values() if each.conversation_id == spec.conversation_id)
+        return next(at_work, None)
+
+    def _interrupt(self, run_id: str) -> None:
+        """Stop a run that is CANCELLING for the sake of another."""
+        if (execution := self._executions.get(run_id)) is not None:
+            execution.stop(INTERRUPTED)
+        elif (job := self._stop_waiting(run_id)) is not None:
+            task = self._spawn(self._end(job, INTERRUPTED))
+            del task  # held by `_tasks`
+
+    def _expect(self, job: RunJob) -> None:
+        """Have the run cancelled when its caller is gone, if that is its policy."""
+        if job.spec.disconnect_policy is DisconnectPolicy.CANCEL:
+            self._presence.expect(job.run.run_id, job.context.user_id, job.grace_end_time)
 
     def _launch(self, job: RunJob) -> None:
         if self._draining:
@@ -163,6 +225,7 @@ class RunEngine:
             return
         finally:
             del self._executions[run_id]
+            self._presence.forget(run_id)
         self._launch_next(next_run_id)
 
     def _launch_next(self, run_id: str) -> None:
@@ -197,7 +260,9 @@ class RunEngine:
     async def _end(self, job: RunJob, end: RunEnd) -> None:
         """End a run that is not at work."""
         appender = self._worker_store.appender(job.run.run_id)
-        self._launch_next(await conclude(appender, job.transcript(), end, self._recorder))
+        next_run_id = await conclude(appender, job.transcript(), end, self._recorder)
+        self._presence.forget(job.run.run_id)
+        self._launch_next(next_run_id)
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
         """Start work that outlives the call; it begins with no ambient context of the caller."""

@@ -1,7 +1,8 @@
 """One run at work: the agent's task, its deadline, its cancel, and the end that is always written."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +22,8 @@ from parley_server.storage.repositories import UserStore
 from parley_server.storage.run_log import OwnershipLostError, RunAppender
 
 CANCELLED = RunEnd(RunState.CANCELLED, StopReason.CANCEL_REQUESTED)
+DISCONNECTED = RunEnd(RunState.CANCELLED, StopReason.DISCONNECTED)
+INTERRUPTED = RunEnd(RunState.CANCELLED, StopReason.INTERRUPTED)
 EXPIRED = RunEnd(RunState.EXPIRED, StopReason.DEADLINE)
 
 _log = structlog.get_logger(__name__)
@@ -35,7 +38,8 @@ def failed(status: ErrorStatus) -> RunEnd:
 class RunJob:
     """A run to perform, with the context and the wishes it was accepted with.
 
-    Of a run that was cut, `events` is its log and `calls` are those that have no result.
+    Of a run that was cut, `events` is its log, `calls` are those that have no result, `cancel_reason` is why it was
+    CANCELLING. `grace_end_time` is when its caller, who is gone, has not come back.
     """
 
     run: Run
@@ -43,6 +47,8 @@ class RunJob:
     spec: RunSpec
     events: tuple[RunEvent, ...] = ()
     calls: tuple[CallRecord, ...] = ()
+    cancel_reason: StopReason | None = None
+    grace_end_time: datetime | None = None
 
     def transcript(self) -> RunTranscript:
         """Fold what earlier attempts have said."""
@@ -75,9 +81,32 @@ class RecordingSink:
         await self._appender.dispatch(call_ids)
         self._transcript.observe_dispatch(call_ids)
 
+    async def withdrawn(self, call_ids: Sequence[str]) -> None:
+        """Note that calls have not begun and will not; see `EventSink.withdrawn`."""
+        self._transcript.observe_withdrawal(call_ids)
+        await self._appender.withdraw(call_ids)
+
     async def flush(self) -> None:
         """Wait for durability; see `EventSink.flush`."""
         await self._appender.flush()
+
+
+class RecordedSteering:
+    """Implements `Steering`: what is applied is in the transcript."""
+
+    def __init__(self, appender: RunAppender, transcript: RunTranscript) -> None:
+        self._appender = appender
+        self._transcript = transcript
+
+    async def apply(self) -> bool:
+        """Tell what was added; see `Steering.apply`."""
+        applied = await self._appender.apply_steers()
+        self._transcript.observe_all((body, body.message_id) for body in applied)
+        return bool(applied)
+
+    async def close(self) -> bool:
+        """Let nothing more be added; see `Steering.close`."""
+        return await self._appender.close_steering()
 
 
 async def conclude(
@@ -118,27 +147,44 @@ class Execution:
         self._working = False
         self._stopping = False
         self._concluding = False
-        self._cancelled = False
+        self._wish: RunEnd | None = None
         self._parked = False
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation that waits for the run."""
+        return self._job.run.conversation_id
 
     def performed_by(self, task: asyncio.Task[None]) -> None:
         """Learn the task to stop on `cancel` and `park`."""
         self._task = task
 
-    async def cancel(self) -> None:
-        """Make the wish durable, then stop the work; the run ends CANCELLED. Too late, it waits for the end.
+    async def cancel(self, end: RunEnd) -> None:
+        """Make the wish durable, then stop the work; the run ends so. Too late, it waits for the end.
 
         Raises:
             StorageUnavailableError: the wish is not stored, and the run goes on.
             OwnershipLostError: another process owns the run now.
         """
+        async with self.undecided() as is_under_way:
+            if is_under_way:
+                await self._appender.mark_cancelling(end.stop_reason)
+                self.stop(end)
+
+    @asynccontextmanager
+    async def undecided(self) -> AsyncIterator[bool]:
+        """Keep the run from ending by itself for a block, whose value is True; too late, wait for the end before it."""
         async with self._deciding:
             if not self._concluding:
-                await self._appender.mark_cancelling()
-                self._cancelled = True
-                self._interrupt()
+                yield True
                 return
         await self._over.wait()
+        yield False
+
+    def stop(self, end: RunEnd) -> None:
+        """Stop the work: the wish for this end is durable. The first wish counts."""
+        self._wish = self._wish or end
+        self._interrupt()
 
     def park(self) -> None:
         """Stop the work; a run that was not cancelled stays unfinished in the store, for whoever owns it next."""
@@ -161,7 +207,7 @@ class Execution:
         turn = await self._work()
         async with self._deciding:
             self._concluding = True
-        end = CANCELLED if self._cancelled else turn.end
+        end = self._wish or turn.end
         try:
             return await conclude(self._appender, self._transcript, end, self._recorder, turn.events)
         finally:
@@ -176,10 +222,10 @@ class Execution:
                 return await self._ask_agent()
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not self._cancelled or task is None:
+            if self._wish is None or task is None:
                 raise
             task.uncancel()
-            return TurnEnd(CANCELLED)
+            return TurnEnd(self._wish)
         except OwnershipLostError:
             raise
         except ParleyError as error:
@@ -194,7 +240,7 @@ class Execution:
 
     def _require_wanted(self) -> None:
         """Stop what was to be stopped before its task had begun: a task that has not begun cannot catch a cancel."""
-        if self._cancelled or self._parked:
+        if self._wish or self._parked:
             raise asyncio.CancelledError
 
     async def _ask_agent(self) -> TurnEnd:
@@ -213,6 +259,7 @@ class Execution:
             usage=self._transcript.usage,
             unanswered=self._transcript.unanswered(self._job.calls),
             said=partial(self._transcript.messages, run),
+            steering=RecordedSteering(self._appender, self._transcript),
         )
         return await agent.run(self._job.context, turn)
 

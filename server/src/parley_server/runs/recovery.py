@@ -1,11 +1,12 @@
 """What becomes of a run whose owner died: it goes on, unless it has no business to."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from parley_server.domain.errors import ErrorKind, ErrorStatus, Reason
 from parley_server.domain.run import RunEnd, RunState
-from parley_server.runs.execution import CANCELLED, EXPIRED, RunJob, failed
-from parley_server.storage.worker_store import InterruptedRun
+from parley_server.runs.execution import CANCELLED, DISCONNECTED, EXPIRED, RunJob, failed
+from parley_server.storage.worker_store import InterruptedRun, StoredRun
 
 MAX_FRUITLESS_ATTEMPTS = 5
 
@@ -21,19 +22,33 @@ _EXHAUSTED = failed(
 
 def job_of(left: InterruptedRun) -> RunJob:
     """Return the run as a job that goes on where its log ends."""
-    return RunJob(left.stored.run, left.stored.context, left.stored.spec, left.events, left.calls)
+    return replace(job_of_stored(left.stored), events=left.events, calls=left.calls)
+
+
+def job_of_stored(stored: StoredRun) -> RunJob:
+    """Return a run that has not begun as a job."""
+    return RunJob(
+        stored.run,
+        stored.context,
+        stored.spec,
+        cancel_reason=stored.cancel_reason,
+        grace_end_time=stored.grace_end_time,
+    )
 
 
 def end_of(job: RunJob) -> RunEnd | None:
     """Return how a cut run ends without another attempt, or None when it goes on.
 
-    A cancel that was accepted is honoured; a deadline counts from acceptance, also while nobody was there; a run that
-    takes its server down again and again must not do so for ever.
+    A cancel that was accepted is honoured; a deadline counts from acceptance, also while nobody was there, and so does
+    a lost caller's grace; a run that takes its server down again and again must not do so for ever.
     """
+    now = datetime.now(UTC)
     if job.run.state is RunState.CANCELLING:
-        return CANCELLED
-    if job.run.deadline_time <= datetime.now(UTC):
+        return CANCELLED if job.cancel_reason is None else RunEnd(RunState.CANCELLED, job.cancel_reason)
+    if job.run.deadline_time <= now:
         return EXPIRED
+    if job.grace_end_time is not None and job.grace_end_time <= now:
+        return DISCONNECTED
     if job.transcript().fruitless_attempts >= MAX_FRUITLESS_ATTEMPTS:
         return _EXHAUSTED
     return None

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from parley_server.domain.message import AssistantItem, Message, ToolCallItem
+from parley_server.domain.message import AssistantItem, Message, ToolCallItem, UserItem
 from parley_server.domain.run import Run, RunEnd
 from parley_server.domain.run_event import (
     AttemptRestarted,
@@ -14,6 +14,7 @@ from parley_server.domain.run_event import (
     ReasoningCompleted,
     ReasoningDelta,
     RunStarted,
+    SteerApplied,
     TextDelta,
     ToolCallFinished,
     ToolCallStarted,
@@ -33,6 +34,13 @@ class _OpenItem:
     texts: list[str] = field(default_factory=list)
     reasonings: list[str] = field(default_factory=list)
     reasoning_text: str = ""
+
+    def reason(self, body: ReasoningDelta | ReasoningCompleted) -> None:
+        """Take in reasoning, piece by piece or whole."""
+        if isinstance(body, ReasoningCompleted):
+            self.reasoning_text = body.text
+        else:
+            self.reasonings.append(body.text)
 
     def closing_events(self) -> list[EventBody]:
         """Return what ends the item as it stands: cut."""
@@ -69,22 +77,20 @@ class RunTranscript:
         match body:
             case TextDelta(text):
                 self._open[item_id].texts.append(text)
-            case ReasoningDelta(text):
-                self._open[item_id].reasonings.append(text)
-            case ReasoningCompleted(text):
-                self._open[item_id].reasoning_text = text
+            case ReasoningDelta() | ReasoningCompleted():
+                self._open[item_id].reason(body)
             case MessageCompleted():
                 self._complete_message(body, item_id)
             case ToolCallStarted(call_id):
                 self._calls[call_id] = (item_id, body)
             case ToolCallFinished():
                 self._finish_call(body)
+            case SteerApplied(_, message_id, parts):
+                self._items[message_id] = FinishedItem(message_id, UserItem(parts))
             case UsageUpdated(usage):
                 self.usage = usage
             case RunStarted() | AttemptRestarted():
                 self._begin_attempt(body)
-            case _:
-                pass
 
     def observe_all(self, events: Iterable[ItemEvent]) -> None:
         """Take in events, in order."""
@@ -94,6 +100,10 @@ class RunTranscript:
     def observe_dispatch(self, call_ids: Iterable[str]) -> None:
         """Learn which calls may have taken effect."""
         self._dispatched.update(call_ids)
+
+    def observe_withdrawal(self, call_ids: Iterable[str]) -> None:
+        """Learn which calls have taken no effect."""
+        self._dispatched.difference_update(call_ids)
 
     @property
     def open_item_ids(self) -> tuple[str, ...]:

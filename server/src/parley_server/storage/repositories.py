@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 from parley_server.domain.api_key import ApiKey, Rotation, StoredKey
+from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import Conversation, ConversationChanges
 from parley_server.domain.idempotency import Idempotency, RepeatableRequest
@@ -116,12 +117,13 @@ class Acceptance:
     """What accepting a run came to.
 
     `created` is False when an equal request had been accepted before; `starts_now` tells a new run that has its
-    conversation to itself from one that waits.
+    conversation to itself from one that waits. `interrupted_run_id` names the run that is CANCELLING for its sake.
     """
 
     run: Run
     created: bool
     starts_now: bool
+    interrupted_run_id: str = ""
 
 
 class RunRepository(Protocol):
@@ -130,12 +132,24 @@ class RunRepository(Protocol):
     async def accept(self, spec: RunSpec, idempotency: Idempotency | None) -> Acceptance:
         """Accept a run in one transaction: the run, its input message, `run_accepted`, the request id.
 
-        An empty `spec.conversation_id` makes a new conversation. The run belongs to this process from here on.
+        An empty `spec.conversation_id` makes a new conversation. The run belongs to this process from here on. Under
+        the policy INTERRUPT the conversation's active run is CANCELLING then, and this one is the next.
 
         Raises:
             NotFoundError: no such conversation for this user.
             ConversationBusyError: it has a run under way and the policy is REJECT.
             QueueFullError: four runs wait already.
+            RequestIdReusedError: the request id was used for another request.
+        """
+        ...
+
+    async def steer(self, run_id: str, parts: tuple[ContentPart, ...], idempotency: Idempotency | None) -> str:
+        """Add the user's words to a run under way; durable when this returns the id of the addition.
+
+        Raises:
+            NotFoundError: no such run for this user.
+            RunNotSteerableError: the run is being cancelled or has ended.
+            QueueFullError: sixteen additions have not been applied yet.
             RequestIdReusedError: the request id was used for another request.
         """
         ...

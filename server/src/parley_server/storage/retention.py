@@ -89,6 +89,8 @@ class Sweeper:
                 await self.sweep()
             except StorageUnavailableError:
                 _log.warning("sweep_put_off", reason="the store is not available")
+            except Exception as error:  # noqa: BLE001  # what goes wrong once must not end all keeping of order
+                _log.error("sweep_failed", exc_info=error)
             await asyncio.sleep(self._settings.sweep_interval_s)
 
     async def sweep(self) -> Counter[str]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from parley_server.domain.message import Item
-from parley_server.domain.run import RunEnd
-from parley_server.domain.run_event import AttemptRestarted, EventBody, ItemEvent, RunStarted
+from parley_server.domain.run import RunEnd, StopReason
+from parley_server.domain.run_event import AttemptRestarted, EventBody, ItemEvent, RunStarted, SteerApplied
 from parley_server.domain.tool import CallRecord
 from parley_server.domain.usage import Usage
 
@@ -65,6 +66,10 @@ class RunAppender(Protocol):
         """Set calls DISPATCHED in the journal of effects; return when that is durable. Raises OwnershipLostError."""
         ...
 
+    async def withdraw(self, call_ids: Sequence[str]) -> None:
+        """Set calls PLANNED again, of which this owner knows that they have not begun. Raises OwnershipLostError."""
+        ...
+
     async def flush(self) -> None:
         """Return when all that was appended is durable. Raises OwnershipLostError."""
         ...
@@ -77,8 +82,32 @@ class RunAppender(Protocol):
         """Append `attempt_restarted` and begin that attempt in the same transaction; durable when this returns."""
         ...
 
-    async def mark_cancelling(self) -> None:
-        """Set the run CANCELLING, durably.
+    async def apply_steers(self) -> tuple[SteerApplied, ...]:
+        """Append `steer_applied` for all that the user added and the model has not seen; return these events.
+
+        Raises:
+            OwnershipLostError: this process no longer owns the run.
+        """
+        ...
+
+    async def close_steering(self) -> bool:
+        """Let nothing more be added to the run, which then has to end, unless something was added: False, and it may.
+
+        What comes later is refused once the run has ended.
+        """
+        ...
+
+    async def set_grace(self, end_time: datetime | None) -> None:
+        """Store when the run is cancelled unless its caller comes back; None: it is not. Durable when this returns.
+
+        Raises:
+            OwnershipLostError: this process no longer owns the run.
+            StorageUnavailableError: it is not stored.
+        """
+        ...
+
+    async def mark_cancelling(self, reason: StopReason) -> None:
+        """Set the run CANCELLING, durably, for this reason unless it is that already.
 
         Raises:
             OwnershipLostError: this process no longer owns the run.
@@ -88,6 +117,8 @@ class RunAppender(Protocol):
 
     async def finish(self, conclusion: RunConclusion, events: Sequence[ItemEvent] = ()) -> str:
         """End the run in one transaction: the last events, messages, usage, state, terminal event.
+
+        The event names what was added to the run and not applied.
 
         Returns:
             The id of the conversation's next waiting run, which is now its active one; empty if none waits.

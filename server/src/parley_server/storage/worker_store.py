@@ -4,10 +4,11 @@ Open to `runs`, `scheduler` and `notifications` alone; an import contract says s
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from parley_server.domain.context import RequestContext
-from parley_server.domain.run import Run, RunSpec
+from parley_server.domain.run import Run, RunSpec, StopReason
 from parley_server.domain.run_event import RunEvent
 from parley_server.domain.tool import CallRecord
 from parley_server.storage.run_log import RunAppender
@@ -15,12 +16,17 @@ from parley_server.storage.run_log import RunAppender
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run with everything its execution needs; `is_active` tells that its conversation waits for it."""
+    """A run with everything its execution needs; `is_active` tells that its conversation waits for it.
+
+    `cancel_reason` is why it is CANCELLING, `grace_end_time` when it is to be because its caller is gone.
+    """
 
     run: Run
     context: RequestContext
     spec: RunSpec
     is_active: bool
+    cancel_reason: StopReason | None = None
+    grace_end_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

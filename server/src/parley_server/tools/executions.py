@@ -34,12 +34,14 @@ class Executions:
     async def perform(self, jobs: Sequence[Job]) -> dict[str, ToolResult]:
         """Perform the jobs and return their results by call id, durable with all that was emitted before.
 
-        When this is cancelled, a WRITE that has begun is signalled and waited for, at most 10 s.
+        When this is cancelled, a WRITE that has begun is signalled and waited for, at most 10 s; what has not begun is
+        not dispatched any more.
         """
-        # Nothing may happen before it is written down.
-        await self._sink.flush()
-        tasks = {asyncio.create_task(self._perform(job)): job for job in jobs}
+        tasks: dict[_Task, Job] = {}
         try:
+            # Nothing may happen before it is written down.
+            await self._sink.flush()
+            tasks = {asyncio.create_task(self._perform(job)): job for job in jobs}
             if tasks:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         except asyncio.CancelledError:
@@ -69,6 +71,7 @@ class Executions:
 
     async def _enter(self, job: Job) -> None:
         if not self._dispatched.issuperset(job.call_ids):
+            self._dispatched.update(job.call_ids)
             await self._sink.dispatched(job.call_ids)
         self._begun.update(job.call_ids)
 
@@ -87,6 +90,9 @@ class Executions:
         for task in tasks:
             if task not in writes:
                 task.cancel()
+        # The journal counts as done what it calls dispatched: here it is known better.
+        if never_begun := self._dispatched - self._begun:
+            await self._sink.withdrawn(sorted(never_begun))
         if writes:
             await asyncio.wait(writes, timeout=WRITE_GRACE_S)
 

@@ -498,7 +498,9 @@ class SteerRunRequest(_message.Message):
     """
     @_builtins.property
     def input(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ContentPart]:
-        """input is what the user adds, 1 to 32 parts in order. The text parts may be 256 KiB together."""
+        """input is what the user adds, 1 to 32 parts in order. The text parts may be 256 KiB together, the images
+        3 MiB.
+        """
 
     def __init__(
         self,

@@ -152,8 +152,10 @@ class AgentServiceServicer(object):
 
     def SteerRun(self, request, context):
         """SteerRun adds words of the user to a run that is under way. Accepted words are durable and are put before the next
-        call to the model. At most 16 may be pending (RESOURCE_EXHAUSTED `QUEUE_FULL`); FAILED_PRECONDITION once the run is
-        cancelling or finished. A server that lacks the feature `steer_run` answers UNIMPLEMENTED.
+        call to the model. At most 16 may be pending (RESOURCE_EXHAUSTED `QUEUE_FULL`); FAILED_PRECONDITION
+        `RUN_NOT_STEERABLE` once the run is cancelling or finished. What is added to an answer that is whole already is
+        answered by another call to the model, in the same run. A server that lacks the feature `steer_run` answers
+        UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,8 +62,10 @@ class AgentServiceStub:
     """
     SteerRun: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.SteerRunRequest, _agent_service_pb2.SteerRunResponse]
     """SteerRun adds words of the user to a run that is under way. Accepted words are durable and are put before the next
-    call to the model. At most 16 may be pending (RESOURCE_EXHAUSTED `QUEUE_FULL`); FAILED_PRECONDITION once the run is
-    cancelling or finished. A server that lacks the feature `steer_run` answers UNIMPLEMENTED.
+    call to the model. At most 16 may be pending (RESOURCE_EXHAUSTED `QUEUE_FULL`); FAILED_PRECONDITION
+    `RUN_NOT_STEERABLE` once the run is cancelling or finished. What is added to an answer that is whole already is
+    answered by another call to the model, in the same run. A server that lacks the feature `steer_run` answers
+    UNIMPLEMENTED.
     """
 
 @_typing.type_check_only
@@ -100,8 +102,10 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """
     SteerRun: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.SteerRunRequest, _agent_service_pb2.SteerRunResponse]  # type: ignore[assignment]
     """SteerRun adds words of the user to a run that is under way. Accepted words are durable and are put before the next
-    call to the model. At most 16 may be pending (RESOURCE_EXHAUSTED `QUEUE_FULL`); FAILED_PRECONDITION once the run is
-    cancelling or finished. A server that lacks the feature `steer_run` answers UNIMPLEMENTED.
+    call to the model. At most 16 may be pending (RESOURCE_EXHAUSTED `QUEUE_FULL`); FAILED_PRECONDITION
+    `RUN_NOT_STEERABLE` once the run is cancelling or finished. What is added to an answer that is whole already is
+    answered by another call to the model, in the same run. A server that lacks the feature `steer_run` answers
+    UNIMPLEMENTED.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -189,8 +193,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.SteerRunResponse, _abc.Awaitable[_agent_service_pb2.SteerRunResponse]]:
         """SteerRun adds words of the user to a run that is under way. Accepted words are durable and are put before the next
-        call to the model. At most 16 may be pending (RESOURCE_EXHAUSTED `QUEUE_FULL`); FAILED_PRECONDITION once the run is
-        cancelling or finished. A server that lacks the feature `steer_run` answers UNIMPLEMENTED.
+        call to the model. At most 16 may be pending (RESOURCE_EXHAUSTED `QUEUE_FULL`); FAILED_PRECONDITION
+        `RUN_NOT_STEERABLE` once the run is cancelling or finished. What is added to an answer that is whole already is
+        answered by another call to the model, in the same run. A server that lacks the feature `steer_run` answers
+        UNIMPLEMENTED.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

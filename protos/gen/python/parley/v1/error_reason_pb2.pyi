@@ -259,6 +259,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "ATTEMPTS_EXHAUSTED", "domain": "parley.v1", "metadata": {"attempts": "5"}}
     """
+    ERROR_REASON_RUN_NOT_STEERABLE: _ErrorReason.ValueType  # 42
+    """ERROR_REASON_RUN_NOT_STEERABLE, with FAILED_PRECONDITION: the run is being cancelled or has ended, so that nothing
+    can be added to it. Start another run in its conversation.
+
+        {"reason": "RUN_NOT_STEERABLE", "domain": "parley.v1", "metadata": {"state": "CANCELLING"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is every reason a client may branch on. An error carries one google.rpc.ErrorInfo whose `reason` is the
@@ -503,5 +509,11 @@ ERROR_REASON_ATTEMPTS_EXHAUSTED: ErrorReason.ValueType  # 41
 under way, and the last attempts completed no item. What it said before is kept.
 
     {"reason": "ATTEMPTS_EXHAUSTED", "domain": "parley.v1", "metadata": {"attempts": "5"}}
+"""
+ERROR_REASON_RUN_NOT_STEERABLE: ErrorReason.ValueType  # 42
+"""ERROR_REASON_RUN_NOT_STEERABLE, with FAILED_PRECONDITION: the run is being cancelled or has ended, so that nothing
+can be added to it. Start another run in its conversation.
+
+    {"reason": "RUN_NOT_STEERABLE", "domain": "parley.v1", "metadata": {"state": "CANCELLING"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -71,7 +71,7 @@ class RunEvent(_message.Message):
     stored. To go on after a lost connection, pass the last seq to WatchRun.
     """
     attempt: _builtins.int
-    """attempt is the attempt the event belongs to, from 1; 0 before the first."""
+    """attempt is the attempt the event belongs to, from 1. What is told before the first attempt counts to it."""
     item_id: _builtins.str
     """item_id is the id of the item, a message or a tool call, that the event belongs to. At most 64 characters. Empty:
     the event belongs to the run as a whole.

@@ -40,8 +40,9 @@ class _ConcurrencyPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Con
     is RESOURCE_EXHAUSTED `QUEUE_FULL`.
     """
     CONCURRENCY_POLICY_INTERRUPT: _ConcurrencyPolicy.ValueType  # 3
-    """CONCURRENCY_POLICY_INTERRUPT: the busy run is cancelled with STOP_REASON_INTERRUPTED and this run is the next. A
-    server that lacks the feature `concurrency_interrupt` answers FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE`.
+    """CONCURRENCY_POLICY_INTERRUPT: the busy run is cancelled with STOP_REASON_INTERRUPTED and this run is the next,
+    before those that wait; they go on waiting. When 4 wait already it is RESOURCE_EXHAUSTED `QUEUE_FULL`. A server
+    that lacks the feature `concurrency_interrupt` answers FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE`.
     """
 
 class ConcurrencyPolicy(_ConcurrencyPolicy, metaclass=_ConcurrencyPolicyEnumTypeWrapper):
@@ -56,8 +57,9 @@ CONCURRENCY_POLICY_QUEUE: ConcurrencyPolicy.ValueType  # 2
 is RESOURCE_EXHAUSTED `QUEUE_FULL`.
 """
 CONCURRENCY_POLICY_INTERRUPT: ConcurrencyPolicy.ValueType  # 3
-"""CONCURRENCY_POLICY_INTERRUPT: the busy run is cancelled with STOP_REASON_INTERRUPTED and this run is the next. A
-server that lacks the feature `concurrency_interrupt` answers FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE`.
+"""CONCURRENCY_POLICY_INTERRUPT: the busy run is cancelled with STOP_REASON_INTERRUPTED and this run is the next,
+before those that wait; they go on waiting. When 4 wait already it is RESOURCE_EXHAUSTED `QUEUE_FULL`. A server
+that lacks the feature `concurrency_interrupt` answers FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE`.
 """
 Global___ConcurrencyPolicy: _TypeAlias = ConcurrencyPolicy  # noqa: Y015
 
@@ -73,9 +75,9 @@ class _DisconnectPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Disc
     """DISCONNECT_POLICY_CONTINUE: nothing. The run goes on and WatchRun can be attached at any time."""
     DISCONNECT_POLICY_CANCEL: _DisconnectPolicy.ValueType  # 2
     """DISCONNECT_POLICY_CANCEL: the run is cancelled with STOP_REASON_DISCONNECTED when the caller cancels, its deadline
-    passes or its connection is lost, and neither WatchRun nor the same RunAgent returns within 15 s. INVALID_ARGUMENT
-    on StartRun. A server that lacks the feature `disconnect_cancel` answers FAILED_PRECONDITION
-    `FEATURE_NOT_AVAILABLE`.
+    passes or its connection is lost, and neither WatchRun nor the same RunAgent returns within 15 s. Another call of
+    them that is still open counts as returned; the end of a WatchRun starts nothing. INVALID_ARGUMENT on StartRun. A
+    server that lacks the feature `disconnect_cancel` answers FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE`.
     """
 
 class DisconnectPolicy(_DisconnectPolicy, metaclass=_DisconnectPolicyEnumTypeWrapper):
@@ -89,9 +91,9 @@ DISCONNECT_POLICY_CONTINUE: DisconnectPolicy.ValueType  # 1
 """DISCONNECT_POLICY_CONTINUE: nothing. The run goes on and WatchRun can be attached at any time."""
 DISCONNECT_POLICY_CANCEL: DisconnectPolicy.ValueType  # 2
 """DISCONNECT_POLICY_CANCEL: the run is cancelled with STOP_REASON_DISCONNECTED when the caller cancels, its deadline
-passes or its connection is lost, and neither WatchRun nor the same RunAgent returns within 15 s. INVALID_ARGUMENT
-on StartRun. A server that lacks the feature `disconnect_cancel` answers FAILED_PRECONDITION
-`FEATURE_NOT_AVAILABLE`.
+passes or its connection is lost, and neither WatchRun nor the same RunAgent returns within 15 s. Another call of
+them that is still open counts as returned; the end of a WatchRun starts nothing. INVALID_ARGUMENT on StartRun. A
+server that lacks the feature `disconnect_cancel` answers FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE`.
 """
 Global___DisconnectPolicy: _TypeAlias = DisconnectPolicy  # noqa: Y015
 

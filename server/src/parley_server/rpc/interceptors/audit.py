@@ -1,6 +1,7 @@
 """Who did what: one line in the log for every call of an rpc whose policy asks for it, allowed or not."""
 
 import asyncio
+import logging
 from typing import TypeVar
 
 import structlog
@@ -11,7 +12,8 @@ from parley_server.rpc.call import Call, Handler, Method
 
 T = TypeVar("T")
 
-_log = structlog.get_logger(__name__)
+# Written whatever [log] level is: that sets how much is told of the server's work, and this is no part of it.
+_log = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
 
 
 class AuditTrail:

@@ -14,7 +14,13 @@ from typing import TypeAlias, TypeVar
 import grpc
 import structlog
 
-from parley_server.domain.errors import MetadataTooLargeError, ParleyError, ServerDrainingError, ServerOverloadedError
+from parley_server.domain.errors import (
+    MetadataTooLargeError,
+    ParleyError,
+    ServerDrainingError,
+    ServerOverloadedError,
+    SlowConsumerError,
+)
 from parley_server.metrics.recorder import CallType, MethodRecorder
 from parley_server.rpc.call import Call, Handler, Method, Response
 from parley_server.rpc.call_metadata import read_metadata
@@ -102,7 +108,11 @@ class Guard:
         # Closed here and now: left to itself, a generator of a call that ended is closed later, in another task.
         async with aclosing(await exchange.timed(handler(call))) as responses:
             async for response in responses:
-                await exchange.write(_serialize(response))
+                try:
+                    await exchange.write(_serialize(response))
+                except SlowConsumerError as error:
+                    # Whoever makes the stream may care why it ends: the reader is there, and only slow.
+                    await responses.athrow(error)
         await exchange.send_headers()
 
     def _admit(self, call: Call) -> None:

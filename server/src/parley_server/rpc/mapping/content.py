@@ -38,6 +38,11 @@ def read_input(parts: Sequence[pb.ContentPart], path: str) -> tuple[ContentPart,
         faults.append(Violation(path, f"the images are over {MAX_IMAGE_BYTES} bytes together"))
     if faults:
         raise InvalidRequestError.of_all(faults)
+    return read_parts(parts)
+
+
+def read_parts(parts: Iterable[pb.ContentPart]) -> tuple[ContentPart, ...]:
+    """Read parts that were checked before. Raises FeatureNotAvailableError for a file."""
     return tuple(_read_part(part) for part in parts)
 
 

@@ -4,12 +4,15 @@ from parley_server.domain.errors import FeatureNotAvailableError, MethodNotImple
 
 AVAILABLE = (
     "api_key_request_id",
+    "concurrency_interrupt",
     "conversation_query",
     "delete_conversation",
+    "disconnect_cancel",
     "export_conversation",
     "fork_conversation",
     "image_input",
     "rotate_api_key",
+    "steer_run",
     "update_conversation",
 )
 

@@ -11,6 +11,7 @@ from parley_server.domain.run import (
     MAX_STEPS,
     MAX_TOOL_CALLS,
     ConcurrencyPolicy,
+    DisconnectPolicy,
     Limits,
     ModelOptions,
     Run,
@@ -29,6 +30,12 @@ _CONCURRENCY_POLICIES = {
     pb.CONCURRENCY_POLICY_UNSPECIFIED: ConcurrencyPolicy.QUEUE,
     pb.CONCURRENCY_POLICY_QUEUE: ConcurrencyPolicy.QUEUE,
     pb.CONCURRENCY_POLICY_REJECT: ConcurrencyPolicy.REJECT,
+    pb.CONCURRENCY_POLICY_INTERRUPT: ConcurrencyPolicy.INTERRUPT,
+}
+_DISCONNECT_POLICIES = {
+    pb.DISCONNECT_POLICY_UNSPECIFIED: DisconnectPolicy.CONTINUE,
+    pb.DISCONNECT_POLICY_CONTINUE: DisconnectPolicy.CONTINUE,
+    pb.DISCONNECT_POLICY_CANCEL: DisconnectPolicy.CANCEL,
 }
 
 
@@ -54,6 +61,7 @@ def read_run_spec(spec: pb.RunSpec, *, attached: bool) -> RunSpec:
         disable_tools=spec.disable_tools,
         limits=limits,
         concurrency_policy=_CONCURRENCY_POLICIES[spec.concurrency_policy],
+        disconnect_policy=_DISCONNECT_POLICIES[spec.disconnect_policy],
         labels=dict(spec.labels),
     )
 
@@ -86,8 +94,6 @@ def _refuse_missing_features(spec: pb.RunSpec) -> None:
     asked_for = {
         "prompt_selector": spec.HasField("prompt"),
         "output_schema": bool(spec.output_schema_json),
-        "concurrency_interrupt": spec.concurrency_policy == pb.CONCURRENCY_POLICY_INTERRUPT,
-        "disconnect_cancel": spec.disconnect_policy == pb.DISCONNECT_POLICY_CANCEL,
         "unattended_policy": spec.unattended_policy in (pb.UNATTENDED_POLICY_DENY, pb.UNATTENDED_POLICY_FAIL),
     }
     for feature, is_asked_for in asked_for.items():

@@ -6,7 +6,9 @@ so that a stored event is sent by either rpc as it is.
 
 from datetime import UTC, datetime
 
+from google.protobuf.message import DecodeError
 from parley.v1.agent_service_pb2 import WatchRunResponse
+from parley.v1.run_event_pb2 import RunEvent as RunEventMessage
 
 from parley_server.domain.run import Run
 from parley_server.domain.run_event import RunEvent
@@ -35,8 +37,8 @@ class ProtoEventCodec:
         return response.SerializeToString()
 
     def decode(self, payload: bytes) -> RunEvent:
-        """Read `encode`'s bytes; a body this version does not know becomes a `Warned`."""
-        source = WatchRunResponse.FromString(payload).event
+        """Read `encode`'s bytes; a body this version does not know becomes a `Warned`. Raises ValueError for others."""
+        source = _parsed(payload)
         return RunEvent(
             run_id=source.run_id,
             conversation_id=source.conversation_id,
@@ -49,7 +51,14 @@ class ProtoEventCodec:
 
     def is_fleeting(self, payload: bytes) -> bool:
         """Tell whether an event is a delta or a tool's progress."""
-        return WatchRunResponse.FromString(payload).event.WhichOneof("event") in _FLEETING
+        return _parsed(payload).WhichOneof("event") in _FLEETING
+
+
+def _parsed(payload: bytes) -> RunEventMessage:
+    try:
+        return WatchRunResponse.FromString(payload).event
+    except DecodeError as error:
+        raise ValueError("the bytes are no event") from error
 
 
 def history_truncated(run: Run, first_available_seq: int) -> bytes:

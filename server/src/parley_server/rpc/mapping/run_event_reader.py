@@ -14,12 +14,14 @@ from parley_server.domain.run_event import (
     RunAccepted,
     RunFinished,
     RunStarted,
+    SteerApplied,
     TextDelta,
     ToolCallFinished,
     ToolCallStarted,
     UsageUpdated,
     Warned,
 )
+from parley_server.rpc.mapping.content import read_parts
 from parley_server.rpc.mapping.enums import RUN_STATES, STOP_REASONS, TOOL_CALL_STATUSES, TOOL_EFFECTS
 from parley_server.rpc.mapping.errors import read_run_error
 from parley_server.rpc.mapping.usage import read_usage
@@ -58,6 +60,11 @@ def _tool_call_finished(event: run_event_pb2.RunEvent) -> ToolCallFinished:
     )
 
 
+def _steer_applied(event: run_event_pb2.RunEvent) -> SteerApplied:
+    body = event.steer_applied
+    return SteerApplied(body.steer_id, body.message_id, read_parts(body.input))
+
+
 def _run_accepted(event: run_event_pb2.RunEvent) -> RunAccepted:
     body = event.run_accepted
     return RunAccepted(body.agent_id, body.input_message_id, body.queue_position)
@@ -72,7 +79,7 @@ def _run_finished(event: run_event_pb2.RunEvent) -> RunFinished:
     body = event.run_finished
     error = read_run_error(body.error) if body.HasField("error") else None
     end = RunEnd(RUN_STATES[body.state], STOP_REASONS[body.stop_reason], error)
-    return RunFinished(end, read_usage(body.usage), body.output_item_id)
+    return RunFinished(end, read_usage(body.usage), body.output_item_id, tuple(body.unapplied_steer_ids))
 
 
 _READERS: Mapping[str, Callable[[run_event_pb2.RunEvent], EventBody]] = {
@@ -85,6 +92,7 @@ _READERS: Mapping[str, Callable[[run_event_pb2.RunEvent], EventBody]] = {
     "message_completed": _message_completed,
     "tool_call_started": _tool_call_started,
     "tool_call_finished": _tool_call_finished,
+    "steer_applied": _steer_applied,
     "usage_updated": lambda event: UsageUpdated(read_usage(event.usage_updated.usage)),
     "warning": lambda event: Warned(event.warning.reason, event.warning.message),
     "run_finished": _run_finished,

@@ -11,12 +11,14 @@ from parley_server.domain.run_event import (
     RunAccepted,
     RunFinished,
     RunStarted,
+    SteerApplied,
     TextDelta,
     ToolCallFinished,
     ToolCallStarted,
     UsageUpdated,
     Warned,
 )
+from parley_server.rpc.mapping.content import write_parts
 from parley_server.rpc.mapping.enums import (
     RUN_STATE_NUMBERS,
     STOP_REASON_NUMBERS,
@@ -47,7 +49,7 @@ def write_body(event: run_event_pb2.RunEvent, body: EventBody) -> None:
 
 def _write_run_body(
     event: run_event_pb2.RunEvent,
-    body: RunAccepted | RunStarted | AttemptRestarted | UsageUpdated | Warned | RunFinished,
+    body: RunAccepted | RunStarted | AttemptRestarted | SteerApplied | UsageUpdated | Warned | RunFinished,
 ) -> None:
     """Write what concerns the run as a whole."""
     match body:
@@ -62,6 +64,10 @@ def _write_run_body(
             event.attempt_restarted.attempt = body.attempt
             event.attempt_restarted.discarded_item_ids.extend(body.discarded_item_ids)
             event.attempt_restarted.reason = body.reason
+        case SteerApplied():
+            event.steer_applied.steer_id = body.steer_id
+            event.steer_applied.message_id = body.message_id
+            event.steer_applied.input.extend(write_parts(body.input))
         case UsageUpdated():
             event.usage_updated.SetInParent()
             write_usage(event.usage_updated.usage, body.usage)
@@ -104,3 +110,4 @@ def _write_run_finished(target: run_event_pb2.RunFinished, body: RunFinished) ->
         write_run_error(target.error, body.end.error)
     write_usage(target.usage, body.usage)
     target.output_item_id = body.output_item_id
+    target.unapplied_steer_ids.extend(body.unapplied_steer_ids)

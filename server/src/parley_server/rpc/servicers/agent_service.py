@@ -1,25 +1,29 @@
 """AgentService: maps, calls one method, maps back."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from parley.v1 import agent_service_pb2 as pb
 
 from parley_server.agents.registry import AgentRegistry
 from parley_server.domain.context import RequestContext
+from parley_server.domain.run import Run
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.mapping.agent import write_agent
+from parley_server.rpc.mapping.content import read_input
 from parley_server.rpc.mapping.enums import RUN_STATES
-from parley_server.rpc.mapping.features import not_implemented
 from parley_server.rpc.mapping.idempotency import idempotency_of
 from parley_server.rpc.mapping.page import page_of, read_page
 from parley_server.rpc.mapping.run import read_run_spec, write_run
 from parley_server.rpc.mapping.text import refuse_nul, texts_of
 from parley_server.rpc.servicers.relay import relay
 from parley_server.runs.engine import RunEngine
+from parley_server.runs.presence import Attendance
 from parley_server.storage.repositories import RunFilter, Store
 
 # StartRun and RunAgent share their request ids, and their requests have one shape.
 RUN_FAMILY = "run"
+STEER_FAMILY = "SteerRun"
 
 
 class AgentServicer:
@@ -51,13 +55,19 @@ class AgentServicer:
 
     async def run_agent(self, context: RequestContext, request: pb.RunAgentRequest) -> AsyncGenerator[bytes]:
         """Accept a run and return its events from the first."""
-        spec = read_run_spec(request.run, attached=True)
-        run = await self._engine.start(context, spec, idempotency_of(request, request.request_id, RUN_FAMILY))
-        return relay(self._store.for_user(context).runs, run.run_id, 0, self._drain)
+        starting = asyncio.ensure_future(self._start_attended(context, request))
+        try:
+            run, attendance = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The run is accepted all the same, and its caller is gone.
+            starting.add_done_callback(self._leave)
+            raise
+        return relay(self._store.for_user(context).runs, run.run_id, 0, self._drain, attendance)
 
     async def watch_run(self, context: RequestContext, request: pb.WatchRunRequest) -> AsyncGenerator[bytes]:
         """Return a run's events after a seq."""
-        return relay(self._store.for_user(context).runs, request.run_id, request.after_seq, self._drain)
+        attendance = await self._engine.attend(context, request.run_id, is_caller=False)
+        return relay(self._store.for_user(context).runs, request.run_id, request.after_seq, self._drain, attendance)
 
     async def get_run(self, context: RequestContext, request: pb.GetRunRequest) -> pb.GetRunResponse:
         """Return a run as it stands."""
@@ -86,6 +96,22 @@ class AgentServicer:
         run = await self._engine.cancel(context, request.run_id, request.reason)
         return pb.CancelRunResponse(run=write_run(run))
 
-    async def steer_run(self, _context: RequestContext, _request: pb.SteerRunRequest) -> pb.SteerRunResponse:
-        """Refuse: this server cannot steer runs."""
-        raise not_implemented("steer_run")
+    async def steer_run(self, context: RequestContext, request: pb.SteerRunRequest) -> pb.SteerRunResponse:
+        """Add words to a run."""
+        steer_id, run = await self._engine.steer(
+            context,
+            request.run_id,
+            read_input(request.input, "input"),
+            idempotency_of(request, request.request_id, STEER_FAMILY),
+        )
+        return pb.SteerRunResponse(steer_id=steer_id, run=write_run(run))
+
+    async def _start_attended(self, context: RequestContext, request: pb.RunAgentRequest) -> tuple[Run, Attendance]:
+        spec = read_run_spec(request.run, attached=True)
+        run = await self._engine.start(context, spec, idempotency_of(request, request.request_id, RUN_FAMILY))
+        return run, await self._engine.attend(context, run.run_id, is_caller=True)
+
+    def _leave(self, started: "asyncio.Future[tuple[Run, Attendance]]") -> None:
+        if not started.cancelled() and started.exception() is None:
+            _, attendance = started.result()
+            attendance.leave(is_lost=not self._drain.started)

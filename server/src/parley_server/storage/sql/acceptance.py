@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from parley_server.domain.content import text_of
 from parley_server.domain.context import RequestContext
@@ -14,10 +14,11 @@ from parley_server.domain.message import UserItem
 from parley_server.domain.run import MAX_QUEUED_RUNS, ConcurrencyPolicy, Run, RunSpec, RunState
 from parley_server.domain.run_event import EventCodec, RunAccepted, RunEvent, StoredEvent
 from parley_server.domain.usage import Usage
-from parley_server.storage.sql import journal, request_ids, search
+from parley_server.storage.sql import journal, places, request_ids, search
 from parley_server.storage.sql.conversation_writes import insert_conversation
 from parley_server.storage.sql.database import to_micros
 from parley_server.storage.sql.expiry import is_alive, touched
+from parley_server.storage.sql.places import Place
 from parley_server.storage.sql.rows import ITEM, PAIRS, SPEC, USAGE, dump
 from parley_server.storage.sql.tables import conversations, messages, run_labels, runs
 
@@ -34,6 +35,7 @@ class Accepted:
     event: StoredEvent | None = None
     journal_id: int = 0
     starts_now: bool = False
+    interrupted_run_id: str = ""
 
 
 class RunAcceptance:
@@ -65,13 +67,24 @@ class RunAcceptance:
         if existing is not None:
             return Accepted(existing)
         conversation_id, active_run_id = self._conversation(connection)
-        waiting = self._check_queue(connection, conversation_id, active_run_id) if active_run_id else 0
-        run = self._insert_run(connection, conversation_id)
+        place = self._place(connection, conversation_id, active_run_id)
+        run = self._insert_run(connection, conversation_id, place.position)
         self._touch(connection, conversation_id, active_run_id or run.run_id)
-        event = self._first_event(run, queue_position=waiting + 1 if active_run_id else 0)
+        event = self._first_event(run, queue_position=place.queue_position)
         journal_id = journal.insert_first(connection, run.run_id, event.payload)
         request_ids.remember(connection, self._context, self._idempotency, run.run_id, self._micros)
-        return Accepted(run.run_id, run, event, journal_id, starts_now=not active_run_id)
+        return Accepted(
+            run.run_id,
+            run,
+            event,
+            journal_id,
+            starts_now=not active_run_id,
+            interrupted_run_id=active_run_id if self._interrupts else "",
+        )
+
+    @property
+    def _interrupts(self) -> bool:
+        return self._spec.concurrency_policy is ConcurrencyPolicy.INTERRUPT
 
     def _conversation(self, connection: Connection) -> tuple[str, str]:
         """Return the conversation's id and its active run, making a new one where the spec names none."""
@@ -91,28 +104,26 @@ class RunAcceptance:
             raise NotFoundError("conversation")
         return self._spec.conversation_id, row.active_run_id or ""
 
-    def _check_queue(self, connection: Connection, conversation_id: str, active_run_id: str) -> int:
-        """Return how many runs wait behind the active one. Raises when this one may not join them."""
+    def _place(self, connection: Connection, conversation_id: str, active_run_id: str) -> Place:
+        """Find the run's place in a conversation. Raises when it may not join those that wait."""
+        if not active_run_id:
+            return Place(places.behind_all(connection, conversation_id), 0)
         if self._spec.concurrency_policy is ConcurrencyPolicy.REJECT:
             raise ConversationBusyError(
                 "the conversation has a run under way", metadata={"active_run_id": active_run_id}
             )
-        queued = select(func.count()).where(
-            runs.c.conversation_id == conversation_id,
-            runs.c.state == RunState.QUEUED,
-            runs.c.run_id != active_run_id,
-        )
-        waiting: int = connection.execute(queued).scalar_one()
-        if waiting >= MAX_QUEUED_RUNS:
+        waiting = places.waiting_runs(connection, conversation_id, active_run_id)
+        if len(waiting) >= MAX_QUEUED_RUNS:
             raise QueueFullError(
                 f"{MAX_QUEUED_RUNS} runs wait in this conversation already",
                 metadata={"max_queued": str(MAX_QUEUED_RUNS)},
             )
-        return waiting
+        if not self._interrupts:
+            return Place(places.behind_all(connection, conversation_id), len(waiting) + 1)
+        places.interrupt(connection, active_run_id)
+        return Place(places.before_all(connection, conversation_id, waiting), 1)
 
-    def _insert_run(self, connection: Connection, conversation_id: str) -> Run:
-        last = select(func.max(runs.c.position)).where(runs.c.conversation_id == conversation_id)
-        position: int = (connection.execute(last).scalar() or 0) + 1
+    def _insert_run(self, connection: Connection, conversation_id: str, position: int) -> Run:
         deadline = self._now + self._spec.limits.deadline
         connection.execute(
             insert(runs).values(

@@ -1,21 +1,17 @@
 """Starting and ending a run: the writes that go with the first event of an attempt and with the run's last one."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, case, insert, select, update
 
 from parley_server.domain.run import RunState
-from parley_server.domain.run_event import StoredEvent
 from parley_server.storage.run_log import RunConclusion
-from parley_server.storage.sql import frames, search
+from parley_server.storage.sql import archive, search
 from parley_server.storage.sql.database import to_micros
 from parley_server.storage.sql.expiry import touched
 from parley_server.storage.sql.live_run import Sealed
 from parley_server.storage.sql.rows import END, ITEM, USAGE, dump
-from parley_server.storage.sql.tables import conversations, messages, run_archive, runs
-
-ARCHIVE_PAGE_BYTES = 256 * 1024
+from parley_server.storage.sql.tables import conversations, messages, runs
 
 
 def set_running(connection: Connection, batch: Sealed) -> None:
@@ -45,7 +41,7 @@ class Ending:
         now = to_micros(datetime.now(UTC))
         self._end_run(connection, batch, now)
         self._insert_messages(connection, batch, now)
-        _insert_archive(connection, batch)
+        archive.insert(connection, batch.live.run_id, batch.unarchived)
         self.next_run_id = _pass_on(connection, batch, now)
 
     def _end_run(self, connection: Connection, batch: Sealed, now: int) -> None:
@@ -85,32 +81,6 @@ class Ending:
         )
         items = [finished.item for finished in self._conclusion.items]
         search.add_messages(connection, batch.live.user_id, batch.live.conversation_id, items)
-
-
-def _insert_archive(connection: Connection, batch: Sealed) -> None:
-    connection.execute(
-        insert(run_archive),
-        [
-            {
-                "run_id": batch.live.run_id,
-                "first_seq": page[0].seq,
-                "frames": frames.pack(event.payload for event in page),
-            }
-            for page in _pages([*batch.live.tail, *batch.events])
-        ],
-    )
-
-
-def _pages(events: list[StoredEvent]) -> Iterator[list[StoredEvent]]:
-    page: list[StoredEvent] = []
-    size = 0
-    for event in events:
-        if page and size + len(event.payload) > ARCHIVE_PAGE_BYTES:
-            yield page
-            page, size = [], 0
-        page.append(event)
-        size += len(event.payload)
-    yield page
 
 
 def _pass_on(connection: Connection, batch: Sealed, now: int) -> str:

@@ -13,7 +13,7 @@ _LENGTH = struct.Struct(">I")
 _GAP = 1 << 31
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Page:
     """A blob that was read: its events, and the seq it reaches to, which may be that of an event folded away."""
 

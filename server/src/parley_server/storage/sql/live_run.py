@@ -1,14 +1,14 @@
 """A live run in memory: what its owner has appended and the durable tail its watchers read."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from parley_server.domain.errors import CursorAheadError, StorageUnavailableError
-from parley_server.domain.run import Run
+from parley_server.domain.run import Run, Steer
 from parley_server.domain.run_event import (
     EventBody,
     EventCodec,
@@ -17,6 +17,8 @@ from parley_server.domain.run_event import (
     StoredEvent,
     TextDelta,
 )
+from parley_server.storage.sql import frames
+from parley_server.storage.sql.tail import Tail
 
 HEARTBEAT_S = 15.0
 MAX_PENDING_BYTES = 256 * 1024
@@ -24,6 +26,7 @@ MAX_BATCH_EVENTS = 256
 
 # Writes that belong to the log: run in its transaction, once it is certain that the run is still ours.
 Tx = Callable[[Connection, "Sealed"], None]
+ReadPage = Callable[[str, int], Awaitable[frames.Page]]
 
 
 @dataclass(slots=True)
@@ -44,18 +47,25 @@ class _Pending:
 class Sealed:
     """Numbered, serialized events of one run on their way into a commit, and the writes that go with them.
 
-    Either may be empty. `journal_id` is the row the events became; set by the commit.
+    Each may be empty. `page` are older events, which go into the archive now. `journal_id` is the row the events
+    became; set by the commit.
     """
 
     live: "LiveRun"
     events: tuple[StoredEvent, ...]
     txs: tuple[Tx, ...]
+    page: tuple[StoredEvent, ...] = ()
     journal_id: int = 0
 
     @property
     def first_seq(self) -> int:
         """The seq of the batch's first event."""
         return self.events[0].seq
+
+    @property
+    def unarchived(self) -> tuple[StoredEvent, ...]:
+        """All events up to the batch's last one that are not in the archive after this commit."""
+        return self.events if self.page else (*self.live.tail.loose, *self.events)
 
 
 class LiveRun:
@@ -68,22 +78,31 @@ class LiveRun:
         # An owner's events belong to an attempt, also the last one of a run that never began.
         self.attempt = max(run.attempt, 1)
         self.fencing_token = fencing_token
-        self.tail: list[StoredEvent] = []
-        self.journal_ids: list[int] = []
+        self.tail = Tail()
         self.ended = False
         self.watchers = 0
         self.error: Exception | None = None
+        # What the user added and the model has not seen. The gate is held while more is accepted and when the end is
+        # decided, so that a run's end knows of all that was accepted.
+        self.steers: list[Steer] = []
+        self.gate = asyncio.Lock()
+        self.is_closing = False
+        # Whether the store may have rows of it, also such as nobody heard of, and what was ever in `steers`.
+        self.may_have_steers = False
+        self._steer_ids: set[str] = set()
         self._pending: list[_Pending] = []
         self._txs: list[Tx] = []
         self._pending_bytes = 0
         self._sealed: Sealed | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        # A dict for its order; every watcher is in it once for each commit, and may leave from anywhere.
+        self._waiters: dict[asyncio.Future[None], None] = {}
+        self._quiet: asyncio.TimerHandle | None = None
         self._has_text = False
 
     @property
     def last_seq(self) -> int:
         """The seq of the newest durable event."""
-        return len(self.tail)
+        return self.tail.last_seq
 
     @property
     def is_settled(self) -> bool:
@@ -94,6 +113,18 @@ class LiveRun:
     def is_full(self) -> bool:
         """Tell whether so much waits for the store that its owner should wait too."""
         return self._pending_bytes > MAX_PENDING_BYTES
+
+    @property
+    def is_steerable(self) -> bool:
+        """Tell whether words can still be added; to be asked with the gate held."""
+        return not self.is_closing and self.error is None
+
+    def add_steer(self, steer: Steer) -> None:
+        """Take words that are durable, once."""
+        self.may_have_steers = True
+        if steer.steer_id not in self._steer_ids:
+            self._steer_ids.add(steer.steer_id)
+            self.steers.append(steer)
 
     def write(self, tx: Tx) -> None:
         """Take a write that goes into the same commit as what is appended before the next await."""
@@ -133,20 +164,23 @@ class LiveRun:
                 for seq, entry in enumerate(pending, self.last_seq + 1)
             )
             txs, self._txs = tuple(self._txs), []
-            self._sealed = Sealed(self, events, txs)
+            self._sealed = Sealed(self, events, txs, self.tail.page)
         return self._sealed
 
     def _numbered(self, seq: int, entry: _Pending, now: datetime) -> RunEvent:
         return RunEvent(self.run_id, self.conversation_id, seq, now, self.attempt, entry.item_id, entry.merged())
 
-    def settle(self) -> None:
-        """Show the sealed batch to the watchers: it is durable."""
+    def settle(self) -> list[int]:
+        """Show the sealed batch to the watchers: it is durable. Return the rows of the journal that may go."""
+        obsolete: list[int] = []
         if self._sealed is not None:
+            if self._sealed.page:
+                obsolete = self.tail.turn_page()
             if self._sealed.events:
-                self.tail.extend(self._sealed.events)
-                self.journal_ids.append(self._sealed.journal_id)
+                self.tail.extend(self._sealed.events, [self._sealed.journal_id])
             self._sealed = None
         self.wake()
+        return obsolete
 
     def fail(self, error: Exception) -> None:
         """End this process's part in the run: nothing more can be appended."""
@@ -158,24 +192,27 @@ class LiveRun:
 
     def wake(self) -> None:
         """Let everyone who waits look again."""
-        waiters, self._waiters = self._waiters, []
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
+        waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def changed(self, timeout_s: float | None = None) -> None:
-        """Wait for the next `wake`, or for the timeout."""
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.append(waiter)
-        timer = loop.call_later(timeout_s, _resolve, waiter) if timeout_s is not None else None
+    async def changed(self) -> None:
+        """Wait for the next `wake`."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
         try:
             await waiter
         finally:
-            if timer is not None:
-                timer.cancel()
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            self._waiters.pop(waiter, None)
+
+    def _expect_quiet(self) -> None:
+        """See to a `wake` when nothing happens for a while: one timer for all who wait, whom every event wakes."""
+        if self._quiet is None:
+            self._quiet = asyncio.get_running_loop().call_later(HEARTBEAT_S, self.wake)
 
     async def settled(self) -> None:
         """Wait until everything appended so far is durable. Raises the error that ended this process's part."""
@@ -184,30 +221,45 @@ class LiveRun:
         if self.error is not None:
             raise self.error
 
-    async def follow(self, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...]]:
-        """Yield the durable events above `after_seq` as they come; see `RunRepository.watch`."""
+    async def over(self) -> None:
+        """Wait until the run has ended. Raises StorageUnavailableError when this process has no more part in it."""
+        while not self.ended:
+            if self.error is not None:
+                raise StorageUnavailableError
+            await self.changed()
+
+    async def follow(self, after_seq: int, read_page: ReadPage) -> AsyncGenerator[tuple[StoredEvent, ...]]:
+        """Yield the durable events above `after_seq` as they come; see `RunRepository.watch`.
+
+        What is no longer in memory comes from the archive by `read_page`. A run that has ended is followed no further
+        than memory reaches: the last event that was yielded may not be its last.
+        """
         if after_seq > self.last_seq:
             raise CursorAheadError(self.last_seq)
         position = after_seq
+        # Kept while it is sent, so that whoever else lags as far shares it.
+        page: frames.Page | None = None
         self.watchers += 1
         try:
             while True:
-                batch = tuple(self.tail[position : position + MAX_BATCH_EVENTS])
+                if position + 1 >= self.tail.first_seq:
+                    page, batch = None, self.tail.after(position, MAX_BATCH_EVENTS)
+                elif self.ended:
+                    return
+                else:
+                    page = await read_page(self.run_id, position + 1)
+                    batch = tuple(event for event in page.events if event.seq > position)
                 if batch:
-                    position += len(batch)
+                    position = batch[-1].seq
                     yield batch
                 elif self.ended:
                     return
                 elif self.error is not None:
                     raise StorageUnavailableError
                 else:
-                    await self.changed(HEARTBEAT_S)
+                    self._expect_quiet()
+                    await self.changed()
                     if position == self.last_seq and not self.ended:
                         yield ()
         finally:
             self.watchers -= 1
-
-
-def _resolve(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)

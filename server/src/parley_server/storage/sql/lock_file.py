@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from parley_server.domain.errors import StartError
+
 # Whoever looks whether the lock is held holds it for an instant, and that must not refuse a server.
 _PATIENCE_S = 0.5
 _PAUSE_S = 0.02
@@ -33,7 +35,7 @@ class DataDirectoryInUseError(Exception):
 class LockFile:
     """`server.lock`: held by flock for the life of the process, so its holder's end is certain knowledge.
 
-    Use it with `with`. Raises DataDirectoryInUseError when a live process has it.
+    Use it with `with`. Raises DataDirectoryInUseError when a live process has it, StartError when it cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +44,7 @@ class LockFile:
 
     def __enter__(self) -> Self:
         """Take the lock."""
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = _opened(self._path, os.O_RDWR | os.O_CREAT)
         deadline = time.monotonic() + _PATIENCE_S
         while not _try_lock(self._descriptor, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
@@ -75,15 +77,27 @@ def read_holder(path: Path) -> Holder | None:
 
 
 def live_holder(path: Path) -> Holder | None:
-    """Return who holds the lock now, None if nobody does."""
+    """Return who holds the lock now, None if nobody does. Raises StartError when it cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+        descriptor = _opened(path, os.O_RDONLY)
+    except StartError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
     try:
         return None if _try_lock(descriptor, fcntl.LOCK_SH) else read_holder(path)
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartError(
+            f"{path.parent}: the data directory cannot be used ({error.strerror}); check its rights, or choose another "
+            "with --data-dir"
+        ) from error
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

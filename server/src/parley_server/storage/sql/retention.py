@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from sqlalchemy import Connection, bindparam, select, update
 
 from parley_server.domain.run_event import EventCodec
@@ -36,6 +37,9 @@ _OTHER_TTL = select(conversations.c.conversation_id).where(
     conversations.c.conversation_id > bindparam("place"),
     conversations.c.ttl.is_distinct_from(bindparam("ttl", type_=conversations.c.ttl.type)),
 )
+
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,13 @@ class SqlRetention:
 
     async def _folded(self, run_id: str) -> _FoldedRun:
         """Read a log, which nobody changes any more, and fold it before the write lock is taken."""
+        try:
+            return await self._read_and_fold(run_id)
+        except ValueError:
+            _log.error("run_log_unreadable", run_id=run_id, hint="`parley-server db check` says what is wrong")
+            return _FoldedRun(run_id, {}, 0, 0)
+
+    async def _read_and_fold(self, run_id: str) -> _FoldedRun:
         pages: dict[int, bytes] = {}
         folded_seq = seq = read_bytes = 0
         while rows := await self._database.fetch(_NEXT_PAGE, {"run_id": run_id, "seq": seq}):

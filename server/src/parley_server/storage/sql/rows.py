@@ -11,7 +11,7 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import Conversation
 from parley_server.domain.message import Item, Message
 from parley_server.domain.principal import PrincipalKind
-from parley_server.domain.run import Run, RunEnd, RunSpec, RunState
+from parley_server.domain.run import Run, RunEnd, RunSpec, RunState, StopReason
 from parley_server.domain.usage import Usage
 from parley_server.storage.sql.database import Row, from_micros, to_micros
 from parley_server.storage.sql.expiry import etag_of
@@ -81,8 +81,11 @@ def message_of(row: Row) -> Message:
     )
 
 
-def run_of(row: Row, *, last_seq: int | None = None) -> Run:
-    """Read a row of `runs`; `last_seq` where the live log knows better. Without `output_text` where not selected."""
+def run_of(row: Row, *, last_seq: int = 0) -> Run:
+    """Read a row of `runs`; without `output_text` where not selected.
+
+    `last_seq` is what the live log knows, and of a run that has just ended the row knows more.
+    """
     end = string(row, "end_json")
     return Run(
         run_id=string(row, "run_id"),
@@ -92,7 +95,7 @@ def run_of(row: Row, *, last_seq: int | None = None) -> Run:
         attempt=number(row, "attempt"),
         create_time=from_micros(number(row, "create_time")),
         deadline_time=from_micros(number(row, "deadline_time")),
-        last_seq=number(row, "last_seq") if last_seq is None else last_seq,
+        last_seq=max(number(row, "last_seq"), last_seq),
         labels=_labels_of(string(row, "labels_json")),
         usage=USAGE.validate_json(string(row, "usage_json")),
         start_time=moment(row, "start_time"),
@@ -119,6 +122,8 @@ def stored_run_of(row: Row) -> StoredRun:
         context=RequestContext.from_json(string(row, "context_json")),
         spec=SPEC.validate_json(string(row, "spec_json")),
         is_active=bool(row["is_active"]),
+        cancel_reason=StopReason(string(row, "cancel_reason")) if row["cancel_reason"] else None,
+        grace_end_time=moment(row, "grace_end_time"),
     )
 
 

@@ -12,10 +12,11 @@ import structlog
 from sqlalchemy import Connection, bindparam, delete
 
 from parley_server.domain.errors import StorageUnavailableError
-from parley_server.domain.run_event import EventCodec, ItemEvent, StoredEvent
+from parley_server.domain.run_event import EventCodec, ItemEvent
 from parley_server.metrics.recorder import SILENT, Gauge, Recorder
 from parley_server.storage.run_log import OwnershipLostError
-from parley_server.storage.sql import journal
+from parley_server.storage.sql import archive, journal
+from parley_server.storage.sql.archive import ArchiveReader
 from parley_server.storage.sql.live_run import LiveRun, Sealed, Tx
 from parley_server.storage.sql.tables import run_journal
 from parley_server.storage.sql.writer import Unit, Writer
@@ -24,30 +25,33 @@ RETRY_S = 0.25
 TAIL_GRACE_S = 10.0
 SWEEP_GAP_S = 1.0
 
-_DELETE = delete(run_journal).where(run_journal.c.journal_id == bindparam("id"))
+# With the run, because SQLite gives a number again once its row is gone, and others delete rows too.
+_DELETE = delete(run_journal).where(
+    run_journal.c.journal_id == bindparam("id"), run_journal.c.run_id == bindparam("run")
+)
 
 _log = structlog.get_logger(__name__)
 
 
 class RunLog:
-    """The live runs of this process."""
+    """The live runs of this process, and the archive behind them."""
 
-    def __init__(self, writer: Writer, codec: EventCodec, recorder: Recorder = SILENT) -> None:
+    def __init__(self, writer: Writer, reader: ArchiveReader, codec: EventCodec, recorder: Recorder = SILENT) -> None:
         self._writer = writer
         self._recorder = recorder
+        self.archive = reader
         self.codec = codec
         self._live: dict[str, LiveRun] = {}
         self._dirty: dict[str, LiveRun] = {}
-        self._obsolete: list[int] = []
+        self._obsolete: list[tuple[str, int]] = []
         self._sweep_timer: asyncio.TimerHandle | None = None
         writer.feed_from(self._seal)
         recorder.watch(Gauge.RUN_LOG_QUEUE, lambda: len(self._dirty) + writer.waiting_calls)
         recorder.watch(Gauge.RUN_LOG_WATCHERS, lambda: sum(live.watchers for live in tuple(self._live.values())))
 
-    def open(self, live: LiveRun, events: Iterable[StoredEvent]) -> None:
-        """Take in a run this process owns, with the durable events it has."""
-        self._recorder.journal(written=len(live.journal_ids))
-        live.tail.extend(events)
+    def open(self, live: LiveRun) -> None:
+        """Take in a run this process owns."""
+        self._recorder.journal(written=len(live.tail.journal_ids))
         self._live[live.run_id] = live
 
     def find(self, run_id: str) -> LiveRun | None:
@@ -74,11 +78,8 @@ class RunLog:
         """Note that the run's terminal event is durable: its watchers finish, its memory goes after a moment."""
         live.ended = True
         live.wake()
-        self._obsolete.extend(live.journal_ids)
-        loop = asyncio.get_running_loop()
-        loop.call_later(TAIL_GRACE_S, self._live.pop, live.run_id, None)
-        if self._sweep_timer is None:
-            self._sweep_timer = loop.call_later(SWEEP_GAP_S, self._request_sweep)
+        self._retire(live, live.tail.journal_ids)
+        asyncio.get_running_loop().call_later(TAIL_GRACE_S, self._let_go, live)
 
     def forget(self, run_ids: Iterable[str]) -> None:
         """Drop what is in memory of runs that are deleted."""
@@ -95,7 +96,7 @@ class RunLog:
     def settled(self, batch: Sealed) -> None:
         """Hear that a batch is durable."""
         self._recorder.journal(written=1 if batch.events else 0)
-        batch.live.settle()
+        self._retire(batch.live, batch.live.settle())
         if not batch.live.is_settled:
             self._mark(batch.live, urgent=True)
 
@@ -111,6 +112,16 @@ class RunLog:
         self._dirty[live.run_id] = live
         self._writer.request(urgent=urgent)
 
+    def _let_go(self, live: LiveRun) -> None:
+        self._live.pop(live.run_id, None)
+        live.tail.release()
+
+    def _retire(self, live: LiveRun, journal_ids: Iterable[int]) -> None:
+        """Let rows of the journal go in a moment: the archive holds the same events."""
+        self._obsolete.extend((live.run_id, journal_id) for journal_id in journal_ids)
+        if self._obsolete and self._sweep_timer is None:
+            self._sweep_timer = asyncio.get_running_loop().call_later(SWEEP_GAP_S, self._request_sweep)
+
     def _request_sweep(self) -> None:
         self._sweep_timer = None
         self._writer.request(urgent=False)
@@ -119,8 +130,8 @@ class RunLog:
         dirty, self._dirty = self._dirty, {}
         now = datetime.now(UTC)
         batches = [batch for live in dirty.values() if (batch := self._seal_one(live, now)) is not None]
-        units: list[Unit] = [_RunUnit(self, batch) for batch in batches if batch.txs]
-        if plain := [batch for batch in batches if not batch.txs]:
+        units: list[Unit] = [_RunUnit(self, batch) for batch in batches if batch.txs or batch.page]
+        if plain := [batch for batch in batches if not (batch.txs or batch.page)]:
             units.append(_PlainUnit(self, plain))
         if self._obsolete and self._sweep_timer is None:
             units.append(_SweepUnit(self._obsolete, self._recorder))
@@ -147,6 +158,7 @@ class _RunUnit:
         # The fence of every write of a run: the transaction holds the engine's one write lock from here on.
         if not journal.append_if_owned(connection, self._batch):
             raise OwnershipLostError(self._batch.live.run_id)
+        archive.insert(connection, self._batch.live.run_id, self._batch.page)
         for tx in self._batch.txs:
             tx(connection, self._batch)
 
@@ -181,17 +193,17 @@ class _PlainUnit:
 
 
 class _SweepUnit:
-    """Removes the journal rows of runs that have ended: their archive holds the same events."""
+    """Removes rows of the journal whose events the archive holds."""
 
-    def __init__(self, journal_ids: list[int], recorder: Recorder) -> None:
-        self._journal_ids = journal_ids
+    def __init__(self, rows: list[tuple[str, int]], recorder: Recorder) -> None:
+        self._rows = rows
         self._recorder = recorder
 
     def apply(self, connection: Connection) -> None:
-        connection.execute(_DELETE, [{"id": journal_id} for journal_id in self._journal_ids])
+        connection.execute(_DELETE, [{"run": run_id, "id": journal_id} for run_id, journal_id in self._rows])
 
     def committed(self) -> None:
-        self._recorder.journal(swept=len(self._journal_ids))
+        self._recorder.journal(swept=len(self._rows))
 
     def failed(self, error: Exception) -> None:
-        _log.warning("journal_sweep_failed", rows=len(self._journal_ids), error=type(error).__name__)
+        _log.warning("journal_sweep_failed", rows=len(self._rows), error=type(error).__name__)

@@ -6,21 +6,22 @@ from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, bindparam, exists, select
 
+from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import CursorAheadError, NotFoundError, StorageUnavailableError
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import HistoryTruncated, StoredEvent
 from parley_server.storage.repositories import Acceptance, Page, PageRequest, RunFilter
-from parley_server.storage.sql import frames
 from parley_server.storage.sql.acceptance import FIRST_TOKEN, RunAcceptance
 from parley_server.storage.sql.database import Database, Row, to_micros
 from parley_server.storage.sql.expiry import is_alive, of_living_conversation
 from parley_server.storage.sql.live_run import LiveRun
 from parley_server.storage.sql.paging import PageTokens, fitting
-from parley_server.storage.sql.rows import blob, number, run_of, string
+from parley_server.storage.sql.rows import number, run_of, string
 from parley_server.storage.sql.run_log import RunLog
-from parley_server.storage.sql.tables import conversations, run_archive, run_labels, runs
+from parley_server.storage.sql.steers import Steering
+from parley_server.storage.sql.tables import conversations, run_labels, runs
 from parley_server.storage.sql.writer import Writer
 
 # What a run is shown from. What its execution needs stays where it is: the input alone can be megabytes.
@@ -34,13 +35,6 @@ _OWN_CONVERSATION = select(conversations.c.conversation_id).where(
     conversations.c.user_id == bindparam("user_id"),
     conversations.c.conversation_id == bindparam("conversation_id"),
     is_alive(),
-)
-# The archive page that holds a seq is the last one that starts at or before it.
-_PAGE = (
-    select(run_archive.c.first_seq, run_archive.c.frames)
-    .where(run_archive.c.run_id == bindparam("run_id"), run_archive.c.first_seq <= bindparam("seq"))
-    .order_by(run_archive.c.first_seq.desc())
-    .limit(1)
 )
 
 
@@ -79,9 +73,32 @@ class SqlRunRepository:
         if accepted.run is None or accepted.event is None:
             return Acceptance(await self.get(accepted.run_id), created=False, starts_now=False)
         live = LiveRun(accepted.run, self._context.user_id, fencing_token=FIRST_TOKEN)
-        live.journal_ids.append(accepted.journal_id)
-        self._run_log.open(live, [accepted.event])
-        return Acceptance(accepted.run, created=True, starts_now=accepted.starts_now)
+        live.tail.extend([accepted.event], [accepted.journal_id])
+        self._run_log.open(live)
+        return Acceptance(
+            accepted.run,
+            created=True,
+            starts_now=accepted.starts_now,
+            interrupted_run_id=accepted.interrupted_run_id,
+        )
+
+    async def steer(self, run_id: str, parts: tuple[ContentPart, ...], idempotency: Idempotency | None) -> str:
+        """Add words to a run; see `RunRepository.steer`."""
+        steering = Steering(self._context, run_id, parts, idempotency, now=_now())
+        live = self._run_log.find(run_id)
+        if live is not None and live.user_id == self._context.user_id:
+            async with live.gate:
+                if live.is_steerable:
+                    live.may_have_steers = True
+                    accepted = await self._writer.run(steering)
+                    if accepted.pending is not None:
+                        live.add_steer(accepted.pending)
+                    return accepted.steer_id
+            await live.over()
+        elif not (await self.get(run_id)).state.is_terminal:
+            # Unfinished and not in this process: its owner is not known here (yet).
+            raise StorageUnavailableError
+        return (await self._writer.run(steering)).steer_id
 
     async def get(self, run_id: str) -> Run:
         """Return one; see `RunRepository.get`."""
@@ -112,10 +129,13 @@ class SqlRunRepository:
         """Follow the log; see `RunRepository.watch`."""
         live = self._run_log.find(run_id)
         if live is not None and live.user_id == self._context.user_id:
-            async with aclosing(live.follow(after_seq)) as batches:
+            async with aclosing(live.follow(after_seq, self._run_log.archive.page)) as batches:
                 async for batch in batches:
+                    after_seq = batch[-1].seq if batch else after_seq
                     yield batch
-            return
+            if after_seq == live.last_seq:
+                return
+            # It has ended, and this watcher is further behind than memory reaches.
         row = await self._row(run_id)
         if not RunState(string(row, "state")).is_terminal:
             # Unfinished and not in this process: its owner is not known here (yet).
@@ -130,7 +150,7 @@ class SqlRunRepository:
         is_cut = number(run, "folded_seq") > after_seq if run["folded_seq"] is not None else False
         told = False
         while after_seq < last_seq:
-            page = await self._page(string(run, "run_id"), after_seq + 1)
+            page = await self._run_log.archive.page(string(run, "run_id"), after_seq + 1)
             events = tuple(event for event in page.events if event.seq > after_seq)
             after_seq = page.last_seq
             # A run may also be folded while it is read.
@@ -141,22 +161,15 @@ class SqlRunRepository:
                 yield events
                 next_seq = events[-1].seq + 1
 
-    async def _page(self, run_id: str, seq: int) -> frames.Page:
-        rows = await self._database.fetch(_PAGE, {"run_id": run_id, "seq": seq})
-        if not rows:
-            # Deleted while it was read.
-            raise NotFoundError("run")
-        return frames.read_page(number(rows[0], "first_seq"), blob(rows[0], "frames"))
-
     async def _row(self, run_id: str) -> Row:
         rows = await self._database.fetch(_GET, {"user_id": self._context.user_id, "run_id": run_id, "now": _now()})
         if not rows:
             raise NotFoundError("run")
         return rows[0]
 
-    def _live_seq(self, run_id: str) -> int | None:
+    def _live_seq(self, run_id: str) -> int:
         live = self._run_log.find(run_id)
-        return None if live is None else live.last_seq
+        return 0 if live is None else live.last_seq
 
 
 def _has_gap(next_seq: int, events: Sequence[StoredEvent]) -> bool:

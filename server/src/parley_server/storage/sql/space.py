@@ -51,13 +51,9 @@ def release_pages(connection: Connection) -> int:
     spare = free - max(KEPT_FREE_PAGES, int(_number(connection, "page_count") * KEPT_FREE_SHARE))
     if spare < STEP_PAGES or not _number(connection, "auto_vacuum"):
         return 0
-    # Row by row through the driver: a page is freed with each, and SQLAlchemy would stop at the first.
-    driver_connection = connection.connection.dbapi_connection
-    cursor = driver_connection.cursor() if driver_connection is not None else None
-    if cursor is not None:
-        cursor.execute(f"PRAGMA incremental_vacuum({STEP_PAGES})")
-        cursor.fetchall()
-        cursor.close()
+    # One by one, because the driver stops at the first page, however many it is asked for.
+    for _ in range(STEP_PAGES):
+        connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
     return free - _number(connection, "freelist_count")
 
 

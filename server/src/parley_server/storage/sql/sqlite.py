@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool
 from parley_server.domain.errors import ParleyError, StartError, StorageUnavailableError
 from parley_server.storage.sql.compilation import Compiler
 from parley_server.storage.sql.database import Row, TransactionLostError
+from parley_server.storage.sql.failures import cause_of
 from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
 
 T = TypeVar("T")
@@ -43,6 +44,8 @@ _WRITER_PRAGMAS = (
     "PRAGMA cache_size = -16384",
 )
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF", "PRAGMA cache_size = -8192")
+# A damaged file may even break the engine's words about it.
+_FAILURES = (DBAPIError, sqlite3.Error, UnicodeDecodeError)
 _compile = Compiler(sqlite.dialect(paramstyle="named"))
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +74,7 @@ class SqliteDatabase:
             self._readers = [await self._open_reader() for _ in range(READERS)]
         except BaseException as error:
             await self._stack.aclose()
-            if isinstance(error, (DBAPIError, sqlite3.Error, OSError)):
+            if isinstance(error, (*_FAILURES, OSError)):
                 raise StartError(_unusable(self._path, error)) from error
             raise
         return self
@@ -105,7 +108,7 @@ class SqliteDatabase:
         reader = self._readers[next(self._turn) % READERS]
         try:
             rows = await reader.execute_fetchall(str(compiled), compiled.construct_params(parameters))
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             raise _translate(error) from error
         return cast("Sequence[Row]", rows)
 
@@ -153,8 +156,8 @@ def _break(future: asyncio.Future[T], error: BaseException) -> None:
 
 def _translate(error: Exception) -> Exception:
     """Make the engine's own failures one documented error; the cause goes to the log, never to a caller."""
-    if isinstance(error, (DBAPIError, sqlite3.Error, TransactionLostError)):
-        _log.error("storage_failed", engine="sqlite", error=str(getattr(error, "orig", error)))
+    if isinstance(error, (*_FAILURES, TransactionLostError)):
+        _log.error("storage_failed", engine="sqlite", error=cause_of(error))
         return StorageUnavailableError()
     if not isinstance(error, ParleyError):
         _log.error("transaction_failed", engine="sqlite", exc_info=error)
@@ -162,8 +165,8 @@ def _translate(error: Exception) -> Exception:
 
 
 def _unusable(path: Path, error: Exception) -> str:
-    cause = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
-    if "malformed" in cause or "not a database" in cause:
+    cause = str(error.strerror) if isinstance(error, OSError) else cause_of(error)
+    if isinstance(error, UnicodeDecodeError) or "malformed" in cause or "not a database" in cause:
         return f"{path} is damaged ({cause}); `parley-server db check` says more, `db restore` brings a backup back"
     return f"{path} cannot be used as the database: {cause}"
 

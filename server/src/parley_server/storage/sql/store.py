@@ -10,6 +10,7 @@ from parley_server.domain.run_event import EventCodec
 from parley_server.metrics.recorder import SILENT, Recorder
 from parley_server.storage.repositories import ConversationRepository, RunRepository, UserStore
 from parley_server.storage.sql.api_keys import SqlApiKeyRepository
+from parley_server.storage.sql.archive import ArchiveReader
 from parley_server.storage.sql.conversations import SqlConversationRepository
 from parley_server.storage.sql.database import MICROSECOND, Database
 from parley_server.storage.sql.paging import PageTokens
@@ -70,7 +71,7 @@ async def open_store(
     Conversations expire `conversation_ttl` after their last change; None: never.
     """
     writer = Writer(database, recorder)
-    run_log = RunLog(writer, codec, recorder)
+    run_log = RunLog(writer, ArchiveReader(database), codec, recorder)
     try:
         async with writer:
             ttl = None if conversation_ttl is None else conversation_ttl // MICROSECOND

@@ -78,6 +78,10 @@ runs = Table(
     Column("end_json", Text),
     Column("output_text", Text, nullable=False),
     Column("labels_json", Text, nullable=False),
+    # Why the run is CANCELLING, by the name of its stop reason.
+    Column("cancel_reason", String(32)),
+    # When the run is cancelled because its caller is gone and nobody came back; NULL: no grace is running.
+    Column("grace_end_time", BigInteger),
     # The seq of the last event that is folded away, 0 if there was none to fold; NULL: nothing is folded yet.
     Column("folded_seq", BigInteger),
     Index(None, "user_id", "run_id"),
@@ -173,6 +177,17 @@ tool_calls = Table(
     Column("dispatch_time", BigInteger),
     Column("finish_time", BigInteger),
     PrimaryKeyConstraint("run_id", "call_id"),
+)
+
+# What users added to runs under way and the model has not seen; a row goes when it is applied or the run has ended.
+steers = Table(
+    "steers",
+    metadata,
+    Column("steer_id", _Id, primary_key=True),
+    Column("run_id", _Id, ForeignKey("runs.run_id"), nullable=False),
+    Column("message_id", _Id, nullable=False),
+    Column("input_json", Text, nullable=False),
+    Index(None, "run_id"),
 )
 
 request_ids = Table(

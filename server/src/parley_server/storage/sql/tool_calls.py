@@ -50,15 +50,20 @@ def writes_of(events: Iterable[ItemEvent], calls: Sequence[CallRecord] = ()) -> 
 
 def dispatched(call_ids: Sequence[str]) -> Tx:
     """Return the write that sets calls DISPATCHED."""
+    return _moved(call_ids, CallState.DISPATCHED)
 
+
+def withdrawn(call_ids: Sequence[str]) -> Tx:
+    """Return the write that sets calls PLANNED again."""
+    return _moved(call_ids, CallState.PLANNED)
+
+
+def _moved(call_ids: Sequence[str], state: CallState) -> Tx:
     def tx(connection: Connection, batch: Sealed) -> None:
-        now = _now()
+        now = _now() if state is CallState.DISPATCHED else None
         connection.execute(
             _DISPATCH,
-            [
-                {"of_run": batch.live.run_id, "of_call": call_id, "new_state": CallState.DISPATCHED, "now": now}
-                for call_id in call_ids
-            ],
+            [{"of_run": batch.live.run_id, "of_call": call_id, "new_state": state, "now": now} for call_id in call_ids],
         )
 
     return tx

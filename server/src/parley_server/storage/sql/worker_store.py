@@ -2,24 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
-from parley_server.domain.run import RunState
+from parley_server.domain.run import RunState, Steer, StopReason
 from parley_server.domain.run_event import (
     AttemptRestarted,
     EventBody,
     ItemEvent,
     RunFinished,
     RunStarted,
+    SteerApplied,
     StoredEvent,
 )
 from parley_server.domain.tool import CallRecord
 from parley_server.storage.run_log import OwnershipLostError, RunAppender, RunConclusion
-from parley_server.storage.sql import frames, tool_calls
+from parley_server.storage.sql import archive, frames, steers, tool_calls
 from parley_server.storage.sql.conclusion import Ending, set_attempt, set_running
-from parley_server.storage.sql.database import Row
-from parley_server.storage.sql.live_run import LiveRun
+from parley_server.storage.sql.database import Row, to_micros
+from parley_server.storage.sql.live_run import LiveRun, Tx
 from parley_server.storage.sql.rows import number, stored_run_of
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.tables import conversations, run_journal, runs
@@ -62,6 +64,10 @@ class SqlRunAppender:
         await self._run_log.append(self._live, (), [tool_calls.dispatched(call_ids)])
         await self._live.settled()
 
+    async def withdraw(self, call_ids: Sequence[str]) -> None:
+        """Set calls PLANNED again; see `RunAppender.withdraw`."""
+        await self._run_log.append(self._live, (), [tool_calls.withdrawn(call_ids)])
+
     async def flush(self) -> None:
         """Wait for durability; see `RunAppender.flush`."""
         await self._live.settled()
@@ -76,8 +82,50 @@ class SqlRunAppender:
         await self._run_log.append(self._live, [(body, "")], [set_attempt])
         await self._live.settled()
 
-    async def mark_cancelling(self) -> None:
+    async def apply_steers(self) -> tuple[SteerApplied, ...]:
+        """Append what was added; see `RunAppender.apply_steers`."""
+        added, self._live.steers = self._live.steers, []
+        applied = tuple(SteerApplied(steer.steer_id, steer.message_id, steer.input) for steer in added)
+        if applied:
+            await self._run_log.append(
+                self._live, [(body, body.message_id) for body in applied], [steers.removal(added)]
+            )
+        return applied
+
+    async def close_steering(self) -> bool:
+        """Let nothing more be added; see `RunAppender.close_steering`."""
+        async with self._live.gate:
+            self._live.is_closing = not self._live.steers
+            return self._live.is_closing
+
+    async def set_grace(self, end_time: datetime | None) -> None:
+        """Store the end of the grace; see `RunAppender.set_grace`."""
+        await self._update(grace_end_time=None if end_time is None else to_micros(end_time))
+
+    async def mark_cancelling(self, reason: StopReason) -> None:
         """Set the run CANCELLING; see `RunAppender.mark_cancelling`."""
+        await self._update(state=RunState.CANCELLING, cancel_reason=func.coalesce(runs.c.cancel_reason, reason.value))
+
+    async def finish(self, conclusion: RunConclusion, events: Sequence[ItemEvent] = ()) -> str:
+        """End the run; see `RunAppender.finish`."""
+        async with self._live.gate:
+            self._live.is_closing = True
+        left, self._live.steers = self._live.steers, []
+        unapplied = tuple(steer.steer_id for steer in left)
+        body = RunFinished(conclusion.end, conclusion.usage, conclusion.output_item_id, unapplied)
+        ending = Ending(conclusion)
+        writes: list[Tx] = [
+            *tool_calls.writes_of(events),
+            *([steers.remove_all] if self._live.may_have_steers else []),
+            ending,
+        ]
+        await self._run_log.append(self._live, [*events, (body, "")], writes)
+        await self._live.settled()
+        self._run_log.end(self._live)
+        return ending.next_run_id
+
+    async def _update(self, **values: object) -> None:
+        """Change columns of the run, if it is still ours and under way."""
         owned = (
             runs.c.run_id == self._live.run_id,
             runs.c.fencing_token == self._live.fencing_token,
@@ -85,19 +133,10 @@ class SqlRunAppender:
         )
 
         def tx(connection: Connection) -> None:
-            if not connection.execute(update(runs).where(*owned).values(state=RunState.CANCELLING)).rowcount:
+            if not connection.execute(update(runs).where(*owned).values(**values)).rowcount:
                 raise OwnershipLostError(self._live.run_id)
 
         await self._writer.run(tx)
-
-    async def finish(self, conclusion: RunConclusion, events: Sequence[ItemEvent] = ()) -> str:
-        """End the run; see `RunAppender.finish`."""
-        ending = Ending(conclusion)
-        body = RunFinished(conclusion.end, conclusion.usage, conclusion.output_item_id)
-        await self._run_log.append(self._live, [*events, (body, "")], [*tool_calls.writes_of(events), ending])
-        await self._live.settled()
-        self._run_log.end(self._live)
-        return ending.next_run_id
 
 
 class SqlWorkerStore:
@@ -114,8 +153,11 @@ class SqlWorkerStore:
         for left in await self._writer.run(_take_over):
             stored = stored_run_of(left.row)
             live = LiveRun(stored.run, stored.context.user_id, fencing_token=number(left.row, "fencing_token"))
-            live.journal_ids.extend(left.journal_ids)
-            self._run_log.open(live, left.events)
+            live.tail.begin_after(left.archived_seq)
+            live.tail.extend(left.events[left.archived_seq :], left.journal_ids)
+            for steer in left.steers:
+                live.add_steer(steer)
+            self._run_log.open(live)
             if stored.run.state is RunState.QUEUED:
                 unstarted.append(stored)
             else:
@@ -137,21 +179,30 @@ class _Left:
 
     row: Row
     events: list[StoredEvent] = field(default_factory=list)
+    archived_seq: int = 0
     journal_ids: list[int] = field(default_factory=list)
     calls: list[CallRecord] = field(default_factory=list)
+    steers: list[Steer] = field(default_factory=list)
 
 
 def _take_over(connection: Connection) -> list[_Left]:
     connection.execute(update(runs).where(_UNFINISHED).values(fencing_token=runs.c.fencing_token + 1))
-    finished = select(runs.c.run_id).where(runs.c.finish_time.is_not(None))
-    connection.execute(delete(run_journal).where(run_journal.c.run_id.in_(finished)))
+    # Said so because there are few of these and an index of them; the finished ones are all there ever were.
+    unfinished = select(runs.c.run_id).where(_UNFINISHED)
+    connection.execute(delete(run_journal).where(run_journal.c.run_id.not_in(unfinished)))
     left = {row["run_id"]: _Left(dict(row)) for row in connection.execute(_UNFINISHED_RUNS).mappings()}
+    for run_id, events in archive.of_unfinished_runs(connection):
+        left[run_id].events.extend(events)
+        left[run_id].archived_seq = events[-1].seq
     for row in connection.execute(select(run_journal).order_by(run_journal.c.journal_id)):
         run = left[row.run_id]
         run.journal_ids.append(row.journal_id)
-        # A commit whose outcome nobody heard was tried again: its events are there twice.
+        # A commit whose outcome nobody heard was tried again: its events are there twice. So are those of a page of
+        # the archive until its rows are swept.
         if row.first_seq == len(run.events) + 1:
             run.events.extend(frames.unpack(row.first_seq, row.frames))
     for run_id, call in tool_calls.unanswered_calls(connection):
         left[run_id].calls.append(call)
+    for run_id, steer in steers.pending_steers(connection):
+        left[run_id].steers.append(steer)
     return list(left.values())

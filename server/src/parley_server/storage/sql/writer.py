@@ -19,7 +19,7 @@ from parley_server.domain.errors import ParleyError, StorageUnavailableError
 from parley_server.metrics.recorder import SILENT, Recorder
 from parley_server.storage.run_log import OwnershipLostError
 from parley_server.storage.sql.database import Database, TransactionLostError
-from parley_server.storage.sql.failures import is_unavailable
+from parley_server.storage.sql.failures import cause_of, is_unavailable
 
 T = TypeVar("T")
 
@@ -219,7 +219,7 @@ def _apply(unit: Unit, connection: Connection) -> Exception | None:
 def _told(failure: Exception) -> Exception:
     """Log what a unit's waiter is not told, and return what it is."""
     if isinstance(failure, DBAPIError) and is_unavailable(failure):
-        _log.error("write_failed", error=str(failure.orig))
+        _log.error("write_failed", error=cause_of(failure))
         return StorageUnavailableError()
     if not isinstance(failure, (ParleyError, OwnershipLostError)):
         _log.error("write_failed", exc_info=failure)

@@ -145,6 +145,8 @@ def upgrade() -> None:
         sa.Column("end_json", sa.Text(), nullable=True),
         sa.Column("output_text", sa.Text(), nullable=False),
         sa.Column("labels_json", sa.Text(), nullable=False),
+        sa.Column("cancel_reason", sa.String(length=32), nullable=True),
+        sa.Column("grace_end_time", sa.BigInteger(), nullable=True),
         sa.Column("folded_seq", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["conversation_id"], ["conversations.conversation_id"], name=op.f("fk_runs_conversation_id")
@@ -206,3 +208,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], name=op.f("fk_tool_calls_run_id")),
         sa.PrimaryKeyConstraint("run_id", "call_id", name=op.f("pk_tool_calls")),
     )
+    op.create_table(
+        "steers",
+        sa.Column("steer_id", _ID, nullable=False),
+        sa.Column("run_id", _ID, nullable=False),
+        sa.Column("message_id", _ID, nullable=False),
+        sa.Column("input_json", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], name=op.f("fk_steers_run_id")),
+        sa.PrimaryKeyConstraint("steer_id", name=op.f("pk_steers")),
+    )
+    op.create_index(op.f("ix_steers_run_id"), "steers", ["run_id"], unique=False)

@@ -1,0 +1,93 @@
+"""A run's archive: its log in pages, each written when it is full, and the last one when the run ends."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from weakref import WeakValueDictionary
+
+from sqlalchemy import BigInteger, Connection, LargeBinary, String, bindparam, select, text
+
+from parley_server.domain.errors import NotFoundError
+from parley_server.domain.run_event import StoredEvent
+from parley_server.storage.sql import frames
+from parley_server.storage.sql.database import Database
+from parley_server.storage.sql.rows import blob, number
+from parley_server.storage.sql.tables import run_archive, runs
+from parley_server.storage.sql.tail import PAGE_BYTES
+
+# A commit whose outcome nobody heard is tried again: its page is there then, and the same.
+_INSERT = text(
+    "INSERT INTO run_archive (run_id, first_seq, frames) VALUES (:run_id, :first_seq, :frames) ON CONFLICT DO NOTHING"
+).bindparams(
+    bindparam("run_id", type_=String), bindparam("first_seq", type_=BigInteger), bindparam("frames", type_=LargeBinary)
+)
+# The page that holds a seq is the last one that starts at or before it.
+_PAGE = (
+    select(run_archive.c.first_seq, run_archive.c.frames)
+    .where(run_archive.c.run_id == bindparam("run_id"), run_archive.c.first_seq <= bindparam("seq"))
+    .order_by(run_archive.c.first_seq.desc())
+    .limit(1)
+)
+_UNFINISHED = (
+    select(run_archive)
+    .join(runs, runs.c.run_id == run_archive.c.run_id)
+    .where(runs.c.finish_time.is_(None))
+    .order_by(run_archive.c.run_id, run_archive.c.first_seq)
+)
+
+
+def insert(connection: Connection, run_id: str, events: Iterable[StoredEvent]) -> None:
+    """Write events as pages."""
+    rows = [
+        {"run_id": run_id, "first_seq": page[0].seq, "frames": frames.pack(event.payload for event in page)}
+        for page in _pages(events)
+    ]
+    if rows:
+        connection.execute(_INSERT, rows)
+
+
+def of_unfinished_runs(connection: Connection) -> Iterator[tuple[str, tuple[StoredEvent, ...]]]:
+    """Yield what the archive has of runs that have not ended: a run's id and the events of a page, in order."""
+    for row in connection.execute(_UNFINISHED):
+        yield row.run_id, frames.unpack(row.first_seq, row.frames)
+
+
+def _pages(events: Iterable[StoredEvent]) -> Iterator[list[StoredEvent]]:
+    page: list[StoredEvent] = []
+    size = 0
+    for event in events:
+        if page and size + len(event.payload) > PAGE_BYTES:
+            yield page
+            page, size = [], 0
+        page.append(event)
+        size += len(event.payload)
+    if page:
+        yield page
+
+
+class ArchiveReader:
+    """Reads pages. Whoever asks for one that others have in their hands shares it, and the read that fetches it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._turns: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
+        self._pages: WeakValueDictionary[tuple[str, int], frames.Page] = WeakValueDictionary()
+
+    async def page(self, run_id: str, seq: int) -> frames.Page:
+        """Return the page that holds a seq, which the archive has.
+
+        Raises:
+            NotFoundError: the run has been deleted.
+            StorageUnavailableError: the engine could not answer.
+        """
+        turn = self._turns.setdefault((run_id, seq), asyncio.Lock())
+        async with turn:
+            page = self._pages.get((run_id, seq))
+            if page is None:
+                page = self._pages[run_id, seq] = await self._read(run_id, seq)
+            return page
+
+    async def _read(self, run_id: str, seq: int) -> frames.Page:
+        rows = await self._database.fetch(_PAGE, {"run_id": run_id, "seq": seq})
+        if not rows:
+            raise NotFoundError("run")
+        return frames.read_page(number(rows[0], "first_seq"), blob(rows[0], "frames"))
