@@ -73,7 +73,7 @@ CASES: dict[int, tuple[str, ...]] = {
     25: ("rpc/test_server_option_times.py::test_no_unary_call_notices_the_age_of_connections",),
     26: ("unit/client/test_client_reattach.py::test_leaving_the_context_ends_the_call_and_not_the_run",),
     27: ("catalogue/test_many_calls.py::test_a_thousand_idle_streams_are_small",),
-    28: ("not yet: a bound on the lag of a thousand streams; benchmarks/ measures it",),
+    28: ("e2e/test_many_streams.py::test_a_thousand_streams_are_all_whole_and_none_has_more_messages_than_words",),
     29: (OVERLOAD,),
     30: (
         "catalogue/test_many_calls.py::test_five_thousand_calls_leave_nothing_behind",

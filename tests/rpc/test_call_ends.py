@@ -47,11 +47,15 @@ def begin(server: Observed, method: str, timeout: float | None = 30) -> asyncio.
     call = chassis.get_run(timeout=timeout) if method == UNARY else chassis.watch_run(timeout=timeout)
 
     async def finish() -> None:
-        if isinstance(call, grpc.aio.UnaryStreamCall):
-            async for _ in call:
-                pass
-        else:
-            await call
+        try:
+            if isinstance(call, grpc.aio.UnaryStreamCall):
+                async for _ in call:
+                    pass
+            else:
+                await call
+        finally:
+            # A reader that is cancelled between two messages leaves its call open.
+            call.cancel()
 
     return asyncio.ensure_future(finish())
 

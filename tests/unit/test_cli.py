@@ -23,6 +23,12 @@ def run(*arguments: str, **environment: str) -> Result:
     return CliRunner(env={**CLEAN, **environment}).invoke(cli, arguments, prog_name="parley-server")
 
 
+def program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it in a process of its own: what a command sets up for good, as the log, ends with it."""
+    command = [sys.executable, "-m", "parley_server", *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     assert all(name in run("--help").output for name in ("serve", "keys", "config", "db", "offline-model"))
     program = (
@@ -168,8 +174,8 @@ def test_a_wrong_setting_ends_every_command_with_one_sentence(data_dir: Path) ->
 @pytest.mark.parametrize("command", [("serve",), ("keys", "list"), ("db", "upgrade")], ids=" ".join)
 def test_a_data_directory_that_is_none_is_said_to_be(data_dir: Path, command: tuple[str, ...], place: str) -> None:
     (data_dir.parent / "file").touch()
-    failed = run(*command, "--data-dir", str(data_dir.parent / place))
-    assert (failed.exit_code, failed.stdout, failed.stderr.count("\n")) == (78, "", 1)
+    failed = program(*command, "--data-dir", str(data_dir.parent / place))
+    assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (78, "", 1)
     assert "cannot be" in failed.stderr
 
 
@@ -180,5 +186,5 @@ def test_the_database_is_made_and_upgrading_it_again_is_no_error(data_dir: Path)
 
 
 def test_the_offline_model_refuses_what_is_no_address() -> None:
-    failed = run("offline-model", "--listen", "nowhere")
-    assert (failed.exit_code, failed.stderr) == (78, "parley-server: not HOST:PORT: 'nowhere'\n")
+    failed = program("offline-model", "--listen", "nowhere")
+    assert (failed.returncode, failed.stderr) == (78, "parley-server: not HOST:PORT: 'nowhere'\n")
