@@ -142,7 +142,7 @@ REASONS: dict[str, str] = {
     "STORAGE_UNAVAILABLE": "e2e/test_store_trouble.py::test_a_cancel_that_could_not_be_stored_can_be_asked_again",
     "INTERNAL_ERROR": f"{FAILURES}test_an_unknown_error_is_internal_and_keeps_its_text_to_itself",
     "RUN_NOT_STEERABLE": f"{RUNS}test_words_for_a_run_are_refused_when_they_are_too_many_or_too_late",
-    "ATTEMPTS_EXHAUSTED": "not yet: runs that go on after a crash",
+    "ATTEMPTS_EXHAUSTED": "contract/recovery/test_cut_runs.py::test_attempts_that_complete_nothing_are_counted",
     "AGENT_FAILED": "catalogue/test_agent_faults.py::test_an_agents_fault_ends_its_run_and_keeps_its_text_to_itself",
     "MODEL_STREAM_INCOMPLETE": MODEL,
     "MODEL_RESPONSE_INVALID": MODEL,
