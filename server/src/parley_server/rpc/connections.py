@@ -21,5 +21,9 @@ def connected_peers() -> frozenset[str]:
 
 
 def _peers_of(server_id: int) -> list[str]:
-    listed = json.loads(cygrpc.channelz_get_server_sockets(server_id, 0, _MAX_CONNECTIONS))
-    return [socket["name"].partition(" ")[2] for socket in listed.get("socketRef", [])]
+    try:
+        listed = cygrpc.channelz_get_server_sockets(server_id, 0, _MAX_CONNECTIONS)
+    except ValueError:
+        # The server is gone since it was listed.
+        return []
+    return [socket["name"].partition(" ")[2] for socket in json.loads(listed).get("socketRef", [])]
