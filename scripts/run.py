@@ -1,4 +1,4 @@
-"""Start a server and the console on it: what `make run` does.
+"""Start a server and the console on it: what `make run` does. A server that dies is started again.
 
 Standard output belongs to the console: with piped input it holds the answer alone. The server's log goes to
 `server.log` in the data directory. When a server holds the data directory already, only the console is opened.
@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from parley_server.storage.sql.lock_file import live_holder, read_holder
 LISTEN = "127.0.0.1:50051"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
+# One that dies sooner would die again.
+MIN_LIFE_S = 2.0
 
 
 def main() -> int:
@@ -36,25 +39,38 @@ def main() -> int:
 
 @contextlib.contextmanager
 def _server(data_dir: Path) -> Iterator[str]:
-    """Run a server for a block; yields its address."""
+    """Run a server for a block, again when it dies; yields its address."""
     log_path = data_dir / "server.log"
-    with log_path.open("ab") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "parley_server", "serve", "--listen", _free_listener(), "--data-dir", str(data_dir)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            # Ctrl-C in the console is the console's.
-            start_new_session=True,
-        )
+    server = _start(data_dir, log_path, _free_listener())
+    stopping = threading.Event()
+
+    def keep(address: str) -> None:
+        nonlocal server
+        began = time.monotonic()
+        while server.wait() is not None and not stopping.is_set() and time.monotonic() - began > MIN_LIFE_S:
+            began = time.monotonic()
+            server = _start(data_dir, log_path, address)
+        if stopping.is_set():
+            server.terminate()
+
     try:
-        yield _wait_for(server, data_dir, log_path)
+        address = _wait_for(server, data_dir, log_path)
+        threading.Thread(target=keep, args=(address,), daemon=True).start()
+        yield address
     finally:
+        stopping.set()
         server.send_signal(signal.SIGTERM)
         try:
             server.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             server.kill()
+
+
+def _start(data_dir: Path, log_path: Path, listen: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "parley_server", "serve", "--listen", listen, "--data-dir", str(data_dir)]
+    with log_path.open("ab") as log:
+        # Ctrl-C in the console is the console's.
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
 
 def _wait_for(server: subprocess.Popen[bytes], data_dir: Path, log_path: Path) -> str:
