@@ -1,11 +1,15 @@
 """The README's program and commands do what the README says."""
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pexpect
 import pytest
 from server_process import ServerProcess
 
@@ -83,6 +87,27 @@ def test_make_run_with_nothing_to_answer_fails_and_says_so(tmp_path: Path) -> No
     assert done.stdout == ""
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+def test_make_run_starts_a_server_that_dies_again(tmp_path: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "PARLEY_"))}
+    program = [str(ROOT / "scripts" / "run.py")]
+    environment = {**clean, "PARLEY_HOME": str(tmp_path), "TERM": "xterm"}
+    child = pexpect.spawn(
+        sys.executable, program, env=environment, encoding="utf-8", timeout=60, dimensions=(40, 200), cwd=str(tmp_path)
+    )
+    try:
+        child.expect_exact("you>")
+        # One that dies at once is not started again.
+        time.sleep(2.5)
+        child.send("Tell me a long story\r")
+        child.expect_exact("Once upon a time")
+        os.kill(json.loads((tmp_path / "server.lock").read_text(encoding="utf-8"))["pid"], signal.SIGKILL)
+        child.expect_exact("always ends the same way")
+        child.send("\x04")
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
 
 
 def test_make_lists_its_targets(tmp_path: Path) -> None:
