@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from parley_server.settings import FALL_BACKS, SECTIONS
-from parley_server.settings_sources import DELIMITER, FILE_SUFFIX, PREFIX, secret_keys
+from parley_server.settings import FALL_BACKS, NAMED_TABLES, SECTIONS
+from parley_server.settings_tables import FILE_SUFFIX, Place, header, secret_keys, sub_tables, variable
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
@@ -39,6 +39,11 @@ Nothing has to be set. What is set comes from four places, the later over the ea
 base_url = "http://localhost:11434/v1"
 name = "llama3.2"
 ```
+
+A table in a table gets one more word: `PARLEY_MODEL__PROFILE__IMAGES` is `images` of `[model.profile]`. Where the
+table's name is yours, the variable holds it in capital letters: `PARLEY_PROVIDERS__GROQ__BASE_URL` is `base_url` of
+`[providers.groq]`; a name that no variable can hold, as of `[prices."gpt-4.1"]`, stands in the file. A list is written
+with commas in the environment.
 
 An unknown section, key or variable is an error, so that no misspelling passes silently.
 
@@ -71,38 +76,56 @@ def main(arguments: Sequence[str]) -> int:
 
 def document() -> str:
     """Return the whole document."""
-    return "\n".join([HEAD, *(line for name, model in SECTIONS.items() for line in section(name, model))])
+    tables: dict[Place, type[BaseModel]] = {(name,): model for name, model in SECTIONS.items()}
+    tables |= {(kind, "NAME"): model for kind, model in NAMED_TABLES.items()}
+    written: dict[type[BaseModel], Place] = {}
+    return "\n".join([HEAD, *(line for place, model in tables.items() for line in table(place, model, written))])
 
 
-def section(name: str, model: type[BaseModel]) -> Iterator[str]:
-    """Yield the lines of one section."""
-    yield f"## `[{name}]`\n"
+def table(place: Place, model: type[BaseModel], written: dict[type[BaseModel], Place]) -> Iterator[str]:
+    """Yield the lines of one table and of those in it; `written` are the models that had their lines already."""
+    yield f"## `{header(place)}`\n"
+    if model in written:
+        yield f"The keys of `{header(written[model])}`.\n"
+        return
+    written[model] = place
     summary = inspect.getdoc(model) or ""
-    yield _sentence(summary.removeprefix(f"`[{name}]`: ")) + "\n"
+    yield _sentence(summary.removeprefix(f"`{header(place)}`: ")) + "\n"
     yield "| key | variable | value | default | meaning |"
     yield "| --- | --- | --- | --- | --- |"
     meanings = meanings_of(model)
-    secrets = {key for each, key in secret_keys(SECTIONS) if each == name}
+    secrets = secret_keys(place[0], model)
     schema = model.model_json_schema()["properties"]
+    inner = sub_tables(model)
     for key, field in model.model_fields.items():
-        variable = f"{PREFIX}{name}{DELIMITER}{key}".upper()
-        fall_back = f"; else `{FALL_BACKS[key]}`" if name == "model" and key in FALL_BACKS else ""
-        secret = f"*secret* (also `{key}{FILE_SUFFIX}`). " if key in secrets else ""
-        cells = (f"`{key}`", f"`{variable}`{fall_back}", _value(schema[key]), _default(field), secret + meanings[key])
-        yield f"| {' | '.join(cells)} |"
+        if key not in inner:
+            fall_back = f"; else `{FALL_BACKS[key]}`" if place == ("model",) and key in FALL_BACKS else ""
+            secret = f"*secret* (also `{key}{FILE_SUFFIX}`). " if key in secrets else ""
+            name = f"`{variable((*place, key))}`{fall_back}"
+            yield f"| `{key}` | {name} | {_value(schema[key])} | {_default(place, field)} | {secret}{meanings[key]} |"
     yield ""
+    for key, below in inner.items():
+        yield from table((*place, key), below, written)
 
 
 def meanings_of(model: type[BaseModel]) -> dict[str, str]:
     """Return what stands below each setting in its model, on one line. Raises LookupError for one without a text."""
+    meanings: dict[str, str] = {}
+    for each in reversed(model.__mro__):
+        if issubclass(each, BaseModel) and each is not BaseModel:
+            meanings |= _own_meanings(each)
+    if missing := model.model_fields.keys() - sub_tables(model).keys() - meanings.keys():
+        raise LookupError(f"{model.__name__} says nothing below {', '.join(sorted(missing))}")
+    return meanings
+
+
+def _own_meanings(model: type[BaseModel]) -> dict[str, str]:
     (tree,) = (node for node in ast.walk(ast.parse(inspect.getsource(model))) if isinstance(node, ast.ClassDef))
     meanings = {}
     for statement, below in zip(tree.body, tree.body[1:], strict=False):
         match statement, below:
             case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(text))):
                 meanings[key] = " ".join(text.split())
-    if missing := model.model_fields.keys() - meanings.keys():
-        raise LookupError(f"{model.__name__} says nothing below {', '.join(sorted(missing))}")
     return meanings
 
 
@@ -112,6 +135,8 @@ def _value(schema: dict[str, object]) -> str:
         return ", ".join(f"`{choice}`" for choice in choices)
     if isinstance(alternatives := schema.get("anyOf"), list):
         return ", ".join(_value(each) for each in alternatives if each.get("type") != "null")
+    if schema.get("type") == "array":
+        return "list"
     kind = "path" if schema.get("format") == "path" else _TYPES[str(schema["type"])]
     least = schema.get("minimum", schema.get("exclusiveMinimum"))
     most = schema.get("maximum")
@@ -120,11 +145,11 @@ def _value(schema: dict[str, object]) -> str:
     return f"{kind}, {'above' if 'exclusiveMinimum' in schema else 'from'} {least:g} to {most:g}"
 
 
-def _default(field: FieldInfo) -> str:
+def _default(place: Place, field: FieldInfo) -> str:
     if field.is_required():
-        return "required with a base URL"
+        return "required with a base URL" if place == ("model",) else "required"
     default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
-    return "-" if default in {None, ""} else f"`{json.dumps(default)}`"
+    return "-" if default in {None, "", ()} else f"`{json.dumps(default)}`"
 
 
 def _sentence(text: str) -> str:

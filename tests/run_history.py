@@ -5,6 +5,29 @@ from collections.abc import Sequence
 
 from parley.v1 import conversation_pb2, run_event_pb2, run_pb2
 
+_ENDS = {
+    run_pb2.RUN_STATE_SUCCEEDED: {
+        run_pb2.STOP_REASON_ANSWERED,
+        run_pb2.STOP_REASON_OUTPUT_LENGTH,
+        run_pb2.STOP_REASON_CONTENT_FILTER,
+        run_pb2.STOP_REASON_REFUSAL,
+    },
+    run_pb2.RUN_STATE_FAILED: {
+        run_pb2.STOP_REASON_MAX_STEPS,
+        run_pb2.STOP_REASON_MAX_TOOL_CALLS,
+        run_pb2.STOP_REASON_MAX_OUTPUT_TOKENS,
+        run_pb2.STOP_REASON_LOOP_DETECTED,
+        run_pb2.STOP_REASON_APPROVAL_NEEDED,
+        run_pb2.STOP_REASON_ERROR,
+    },
+    run_pb2.RUN_STATE_CANCELLED: {
+        run_pb2.STOP_REASON_CANCEL_REQUESTED,
+        run_pb2.STOP_REASON_INTERRUPTED,
+        run_pb2.STOP_REASON_DISCONNECTED,
+    },
+    run_pb2.RUN_STATE_EXPIRED: {run_pb2.STOP_REASON_DEADLINE},
+}
+
 
 def check_run(events: Sequence[run_event_pb2.RunEvent], *, finished: bool = True) -> None:
     """Assert gapless seqs from 1, one end, attempts that grow, texts that add up, and calls answered once."""
@@ -20,6 +43,14 @@ def check_run(events: Sequence[run_event_pb2.RunEvent], *, finished: bool = True
     _check_texts(events, finished=finished)
     _check_calls(events, finished=finished)
     _check_steers(events)
+
+
+def check_added(events: Sequence[run_event_pb2.RunEvent], accepted: Sequence[str]) -> None:
+    """Assert that what was added is applied once each, as it was accepted, and that the end names all the rest."""
+    told = [event.steer_applied.steer_id for event in events if event.HasField("steer_applied")]
+    told += events[-1].run_finished.unapplied_steer_ids
+    expected = accepted if events[-1].HasField("run_finished") else accepted[: len(told)]
+    assert told == list(expected), f"added {accepted}, told {told}"
 
 
 def text_of(events: Sequence[run_event_pb2.RunEvent]) -> str:
@@ -54,6 +85,8 @@ def check_told(run: run_pb2.Run, events: Sequence[run_event_pb2.RunEvent]) -> No
     assert run.error == end.error
     texts = {event.item_id: event.message_completed.text for event in events if event.HasField("message_completed")}
     assert run.output_text == texts.get(end.output_item_id, "")
+    fitting = {event.item_id: event.message_completed.output_json for event in events}
+    assert run.output_json == fitting.get(end.output_item_id, "")
 
 
 def check_messages(
@@ -126,6 +159,7 @@ def _check_attempts(events: Sequence[run_event_pb2.RunEvent]) -> None:
 
 
 def _check_end(end: run_event_pb2.RunFinished) -> None:
+    assert end.stop_reason in _ENDS[end.state], (end.state, end.stop_reason)
     assert end.HasField("error") == (end.state == run_pb2.RUN_STATE_FAILED)
     assert not (end.unapplied_steer_ids and end.state == run_pb2.RUN_STATE_SUCCEEDED), (
         "it ended before it had heard all"

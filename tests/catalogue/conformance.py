@@ -114,6 +114,7 @@ CASES: dict[int, tuple[str, ...]] = {
 
 REASONS: dict[str, str] = {
     "INVALID_REQUEST": f"{MESSAGES}test_a_message_that_breaks_a_rule_is_refused_by_the_field",
+    "UNKNOWN_MODEL": "e2e/test_models.py::test_a_model_that_may_not_be_named_is_refused_before_anything_is_accepted",
     "MALFORMED_MESSAGE": f"{MESSAGES}test_bytes_that_are_no_message_are_refused_without_the_parsers_words",
     "CONTEXT_INVALID": f"{METADATA}test_a_context_out_of_bounds_is_refused",
     "CLOCK_SKEW": f"{METADATA}test_a_time_that_is_off_is_refused_and_none_is_the_servers",
@@ -140,9 +141,11 @@ REASONS: dict[str, str] = {
     "SERVER_OVERLOADED": OVERLOAD,
     "SERVER_RESTARTED": "e2e/test_restart.py::test_after_a_kill_the_run_goes_on_by_itself_and_what_was_seen_stands",
     "STORAGE_UNAVAILABLE": "e2e/test_store_trouble.py::test_a_cancel_that_could_not_be_stored_can_be_asked_again",
+    "STORAGE_FULL": "faults/test_full_disk.py::test_a_full_disk_refuses_writes_until_there_is_room",
     "INTERNAL_ERROR": f"{FAILURES}test_an_unknown_error_is_internal_and_keeps_its_text_to_itself",
     "RUN_NOT_STEERABLE": f"{RUNS}test_words_for_a_run_are_refused_when_they_are_too_many_or_too_late",
     "ATTEMPTS_EXHAUSTED": "contract/recovery/test_cut_runs.py::test_attempts_that_complete_nothing_are_counted",
+    "OUTPUT_INVALID": "e2e/test_structured_output.py::test_an_answer_that_is_not_mended_fails_the_run_and_stays",
     "AGENT_FAILED": "catalogue/test_agent_faults.py::test_an_agents_fault_ends_its_run_and_keeps_its_text_to_itself",
     "MODEL_STREAM_INCOMPLETE": MODEL,
     "MODEL_RESPONSE_INVALID": MODEL,

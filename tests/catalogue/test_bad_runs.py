@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 from catalogue.door import Caller, Door, text_spec
+from catalogue.test_bad_messages import fields_of
 from parley.v1 import agent_service_pb2 as agents
+from parley.v1 import content_pb2, run_pb2
 from parley.v1 import conversation_service_pb2 as conversations
-from parley.v1 import run_pb2
 
 CODE = grpc.StatusCode
 
@@ -100,3 +101,14 @@ async def test_words_for_a_run_are_refused_when_they_are_too_many_or_too_late(ei
     failure = await ann.refused(steer)
     assert (failure.code, failure.reason) == (CODE.FAILED_PRECONDITION, "RUN_NOT_STEERABLE")
     assert failure.metadata == {"state": "CANCELLED"}
+
+
+async def test_images_are_added_to_a_run_until_they_are_too_much_with_its_own(either_door: Door) -> None:
+    ann = either_door.ann
+    picture = content_pb2.ContentPart(image=content_pb2.Image(data=bytes(2**20), media_type="image/png"))
+    async with busy(ann) as run:
+        steer = agents.SteerRunRequest(run_id=run.run_id, input=[picture])
+        for _ in range(3):
+            await ann.ask(steer, agents.SteerRunResponse)
+        failure = await ann.refused(steer)
+        assert (failure.code, fields_of(failure)) == (CODE.INVALID_ARGUMENT, ["input"])

@@ -29,6 +29,7 @@ def server(upstream: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> I
         "PARLEY_MODEL__NAME": "tested",
         "PARLEY_MODEL__API_KEY": SECRET,
         "PARLEY_MODEL__GAP_TIMEOUT_S": "1",
+        "PARLEY_MODEL__RETRIES": "0",
     }
     with running_server(data_dir, environment=environment) as running:
         yield running

@@ -36,10 +36,14 @@ NOW = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=UTC)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 counts = st.integers(0, 2**31)
-usages = st.builds(Usage, counts, counts, counts, counts, counts, counts)
+costs = st.tuples(st.integers(0, 2**63 - 1), st.just("EUR")) | st.just((None, ""))
+usages = st.builds(
+    lambda six, cost: Usage(*six, *cost), st.tuples(counts, counts, counts, counts, counts, counts), costs
+)
 codes = st.from_regex(r"[a-z_]{0,9}", fullmatch=True)
 details = st.dictionaries(texts, texts, max_size=4)
-errors = st.builds(ErrorStatus, st.sampled_from(ErrorKind), st.sampled_from(Reason), texts, details)
+waits = st.none() | st.integers(0, 3_600_000).map(lambda milliseconds: milliseconds / 1000)
+errors = st.builds(ErrorStatus, st.sampled_from(ErrorKind), st.sampled_from(Reason), texts, details, waits)
 ends = st.builds(RunEnd, st.sampled_from(sorted(TERMINAL_STATES)), st.sampled_from(StopReason), st.none() | errors)
 images = st.builds(ImagePart, texts, uri=texts.filter(bool)) | st.builds(
     ImagePart, texts, content=st.binary(max_size=9)
@@ -52,7 +56,7 @@ bodies = st.one_of(
     st.builds(TextDelta, texts),
     st.builds(ReasoningDelta, texts),
     st.builds(ReasoningCompleted, texts),
-    st.builds(MessageCompleted, texts, st.booleans(), texts),
+    st.builds(MessageCompleted, texts, st.booleans(), texts, texts),
     st.builds(ToolCallStarted, texts, texts, texts, st.none() | st.sampled_from(ToolEffect)),
     st.builds(
         ToolCallFinished, texts, texts, st.sampled_from(ToolCallStatus), texts, st.booleans(), codes, texts, texts

@@ -138,7 +138,6 @@ def test_every_policy_for_a_busy_conversation_is_read() -> None:
 
 ASKED_FOR: dict[str, Callable[[run_pb2.RunSpec], object]] = {
     "prompt_selector": lambda message: message.prompt.SetInParent(),
-    "output_schema": lambda message: setattr(message, "output_schema_json", "{}"),
     "unattended_policy": lambda message: setattr(message, "unattended_policy", 2),
     "file_input": lambda message: message.input.add(file=content_pb2.FileRef(file_id="f")),
 }

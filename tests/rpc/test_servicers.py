@@ -29,6 +29,7 @@ from parley_server.agents.registry import AgentRegistry
 from parley_server.auth.factory import ProviderParts, build_auth_chain
 from parley_server.auth.key_administration import KeyAdministration
 from parley_server.domain.principal import ALL_SCOPES, USER_SCOPES
+from parley_server.llm.model_catalog import ModelCatalog
 from parley_server.llm.openai_service import OpenAIService
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.listener import ServerSettings
@@ -118,7 +119,7 @@ async def stubs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stubs
             "AgentService": AgentServicer(engine, agents, store, drain),
             "ConversationService": ConversationServicer(store, drain),
             "ApiKeyService": ApiKeyServicer(KeyAdministration(store.api_keys, HASH_KEY, chain.forget)),
-            "AdminService": AdminServicer(agents, offline_model=True),
+            "AdminService": AdminServicer(agents, ModelCatalog(), offline_model=True),
         }
         services = [Service(descriptor, servicers[name]) for name, descriptor in DESCRIPTORS.items()]
         server = RpcServer(services, chain, drain)
@@ -263,6 +264,7 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
         "export_conversation",
         "fork_conversation",
         "image_input",
+        "output_schema",
         "rotate_api_key",
         "steer_run",
         "update_conversation",

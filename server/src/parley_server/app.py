@@ -23,16 +23,15 @@ from parley_server.auth.key_administration import KeyAdministration
 from parley_server.auth.last_use import LastUses
 from parley_server.domain.api_key import ApiKey
 from parley_server.domain.errors import StartError
-from parley_server.llm.model_settings import ModelSettings
-from parley_server.llm.offline.script import load_script
-from parley_server.llm.offline.server import OFFLINE_MODEL_NAME, OfflineModelServer
-from parley_server.llm.openai_service import OpenAIService
+from parley_server.llm.factory import Models, open_models
+from parley_server.llm.prices import Prices
+from parley_server.logs import end_process
 from parley_server.metrics.endpoint import NOT_READY, READY, Answer, MetricsEndpoint
 from parley_server.metrics.prometheus import CONTENT_TYPE, PrometheusRecorder
 from parley_server.metrics.recorder import SILENT, Gauge, Recorder
 from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.drain import Drain
-from parley_server.rpc.listener import Listener, complain_of_insecurity
+from parley_server.rpc.listener import Listener, complain_of_insecurity, connections_held
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.rpc.request_log import RequestLog
 from parley_server.rpc.server import RpcServer
@@ -104,13 +103,14 @@ async def _serve(
             raise StartError(str(error)) from error
         hash_key = _hash_key(settings)
         store = await stack.enter_async_context(_open_store(settings, hash_key, recorder, serves=True))
-        agents, offline = await _build_agents(settings, stack, more_tools)
-        engine = RunEngine(store, store.worker, agents, recorder)
+        models = await stack.enter_async_context(open_models(settings.model_settings(), settings.providers, recorder))
+        agents = _build_agents(models, Prices(settings.prices), more_tools)
+        engine = RunEngine(store, store.worker, agents, recorder, models=models.catalog)
         stack.push_async_callback(engine.park)
         last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
         access = _build_access(settings, store, hash_key, last_uses)
         observer = CallObserver(recorder, _request_log(settings, hash_key))
-        server = _build_server(settings, store, access, agents, engine, observer, offline_model=offline)
+        server = _build_server(settings, store, access, agents, engine, observer, models=models)
         metrics_address = stack.enter_context(_metrics(settings, recorder, server))
         if requests.stop.is_set():
             return
@@ -126,7 +126,7 @@ async def _serve(
         store.watch_availability(server.health.set_storing)
         lock.publish(address)
         where = {"address": address, "metrics": metrics_address, "data_dir": str(settings.data_dir)}
-        _log.info("serving", **where, offline_model=offline)
+        _log.info("serving", **where, offline_model=models.is_offline)
         await requests.stop.wait()
         _log.info("stopping")
 
@@ -162,7 +162,7 @@ async def upgrade_database(settings: Settings) -> None:
     _make_data_dir(settings)
     try:
         with LockFile(_lock_path(settings)):
-            async with SqliteDatabase(_database_path(settings)):
+            async with SqliteDatabase(_database_path(settings), end=end_process):
                 pass
     except DataDirectoryInUseError as error:
         raise StartError(str(error)) from error
@@ -219,29 +219,24 @@ def _database(settings: Settings, *, serves: bool) -> AbstractAsyncContextManage
     """Return the database of the settings, to be opened; raises StartError when that cannot be."""
     if not settings.storage.is_postgres:
         may_upgrade = serves or live_holder(_lock_path(settings)) is None
-        return SqliteDatabase(_database_path(settings), may_upgrade=may_upgrade)
+        return SqliteDatabase(_database_path(settings), may_upgrade=may_upgrade, end=end_process)
     from parley_server.storage.sql.postgres import PostgresDatabase, Purpose  # noqa: PLC0415  # for who has it
 
-    return PostgresDatabase(settings.storage.url, Purpose.SERVE if serves else Purpose.ADMINISTER)
+    purpose = Purpose.SERVE if serves else Purpose.ADMINISTER
+    return PostgresDatabase(settings.storage.url, purpose, end=end_process)
 
 
-async def _build_agents(
-    settings: Settings, stack: AsyncExitStack, more_tools: Sequence[Tool]
-) -> tuple[AgentRegistry, bool]:
-    """Build the agents and the model they ask; tell whether it is the offline one."""
-    model_settings = settings.model_settings()
-    offline = model_settings is None
-    if model_settings is None:
-        upstream = await stack.enter_async_context(OfflineModelServer(load_script()))
-        model_settings = ModelSettings(base_url=upstream.base_url, name=OFFLINE_MODEL_NAME)
-        _log.warning("offline_model", hint="no AI answers: set OPENAI_API_KEY or [model] base_url to connect one")
-    model = OpenAIService(model_settings)
-    stack.push_async_callback(model.aclose)
+def _build_agents(models: Models, prices: Prices, more_tools: Sequence[Tool]) -> AgentRegistry:
     tools = ToolRegistry([calculator, current_time_tool(), *more_tools])
+    default_model = models.catalog.models[0].name
     assistant = build_assistant(
-        model=model, model_name=model_settings.name, tools=tools, tool_calls=ToolCallManager(tools)
+        model=models.service,
+        model_name=default_model,
+        tools=tools,
+        tool_calls=ToolCallManager(tools),
+        prices=prices,
     )
-    return AgentRegistry([assistant]), offline
+    return AgentRegistry([assistant])
 
 
 def _build_access(settings: Settings, store: SqlStore, hash_key: bytes, last_uses: LastUses) -> _Access:
@@ -259,20 +254,21 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
     engine: RunEngine,
     observer: CallObserver,
     *,
-    offline_model: bool,
+    models: Models,
 ) -> RpcServer:
     drain = Drain()
+    admin = AdminServicer(agents, models.catalog, offline_model=models.is_offline)
     return RpcServer(
         (
             _service(agent_service_pb2.DESCRIPTOR, "AgentService", AgentServicer(engine, agents, store, drain)),
             _service(conversation_service_pb2.DESCRIPTOR, "ConversationService", ConversationServicer(store, drain)),
             _service(api_key_service_pb2.DESCRIPTOR, "ApiKeyService", ApiKeyServicer(access.keys)),
-            _service(admin_service_pb2.DESCRIPTOR, "AdminService", AdminServicer(agents, offline_model=offline_model)),
+            _service(admin_service_pb2.DESCRIPTOR, "AdminService", admin),
         ),
         access.chain,
         drain,
         reflection=settings.server.reflects,
-        options=server_options(settings.server.max_connections),
+        options=server_options(connections_held(settings.server.max_connections)),
         observer=observer,
     )
 

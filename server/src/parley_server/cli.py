@@ -234,6 +234,27 @@ def show_config(redacted: bool, config: Path | None, data_dir: Path | None) -> N
     click.echo(settings_text(settings, with_secrets=not redacted))
 
 
+@cli.group("models")
+def models_group() -> None:
+    """Look at the model servers."""
+
+
+@models_group.command("check")
+@click.argument("model", default="")
+@_with_config
+@click.pass_context
+def check_models(context: click.Context, model: str, config: Path | None, data_dir: Path | None) -> None:
+    """Ask the model servers what they take, in small questions, for MODEL or for one model of each.
+
+    Exit code 0: as Parley assumes; 1: not so, and the lines of the configuration that correct it are printed; 3: a
+    server cannot be reached, refuses the key or does not answer.
+    """
+    settings = _load(config, data_dir)
+    from parley_server.llm.check.command import check_models
+
+    context.exit(_run(check_models(settings.model_settings(), settings.providers, model, click.echo)))
+
+
 @cli.group()
 def db() -> None:
     """Look after the database."""

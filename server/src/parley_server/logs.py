@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import structlog
 
@@ -21,6 +21,7 @@ MAX_WAITING_CHARACTERS = 1024 * 1024
 FLUSH_S = 1.0
 
 _log = structlog.get_logger(__name__)
+_open: list["LineWriter"] = []
 
 
 def configure_logging(settings: LogSettings) -> Callable[[], int]:
@@ -28,6 +29,7 @@ def configure_logging(settings: LogSettings) -> Callable[[], int]:
     _hold_standard_files()
     lines = LineWriter(_standard_error())
     atexit.register(lines.close)
+    _open.append(lines)
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
@@ -55,6 +57,13 @@ def configure_logging(settings: LogSettings) -> Callable[[], int]:
     logging.raiseExceptions = False
     logging.getLogger("grpc._cython.cygrpc").addFilter(_quotes_no_metadata)
     return lambda: lines.dropped
+
+
+def end_process(exit_code: int) -> NoReturn:
+    """End as a crash would, with nothing closed, once the log is written or FLUSH_S have passed."""
+    for lines in _open:
+        lines.close()
+    os._exit(exit_code)
 
 
 class LineWriter:

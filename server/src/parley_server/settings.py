@@ -3,36 +3,33 @@
     parley.toml:  [model]                environment:  PARLEY_MODEL__NAME=llama3.2
                   name = "llama3.2"
 
+    [providers.groq]              PARLEY_PROVIDERS__GROQ__BASE_URL=https://...
+
 A secret may stand in a file of its own, which `api_key_file` or PARLEY_MODEL__API_KEY_FILE names, and so on. A key or
 a variable that is not known is an error, so that no misspelled setting is silently ignored.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
 from parley_server.auth.factory import AuthSettings
-from parley_server.llm.model_settings import ModelSettings
+from parley_server.llm.model_catalog import MAX_MODELS
+from parley_server.llm.model_settings import ModelSettings, ProviderSettings
+from parley_server.llm.prices import Price
+from parley_server.llm.router import MAIN_PROVIDER
 from parley_server.metrics.endpoint import MetricsSettings
 from parley_server.rpc.listener import ServerSettings
 from parley_server.rpc.tls import TlsSettings
-from parley_server.settings_sources import (
-    DATA_DIR_VARIABLE,
-    DELIMITER,
-    PREFIX,
-    ConfigError,
-    Given,
-    GivenSettings,
-    Sources,
-    closest,
-    suggestion,
-)
+from parley_server.settings_sources import DATA_DIR_VARIABLE, ConfigError, Sources
+from parley_server.settings_tables import Place, Tables, header, sub_tables
+from parley_server.settings_validation import Given, GivenSettings, names_below, validated
 from parley_server.storage.retention import RetentionSettings
 
 FILE_NAME = "parley.toml"
@@ -41,10 +38,13 @@ FALL_BACKS = {"base_url": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY"}
 OFFICIAL_MODEL = "gpt-5-mini"
 
 _STORAGE_URL = re.compile(r"(sqlite:///|postgres(ql)?://).+", re.DOTALL)
+_MAX_NAME_CHARS = 64
+# Any that a variable can name, too.
+_PROVIDER_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+# Beside them callers may name the default, the fall-backs and what is allowed.
+_MAX_LISTED = MAX_MODELS - 300
 # Rather too much than too little: a password may hold what should have been escaped.
 _PASSWORD = re.compile(r"(//[^:/@]*:).*(@)|(password=)[^&]*")
-
-SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 
 class StorageSettings(BaseModel):
@@ -106,6 +106,8 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "log": LogSettings,
     "metrics": MetricsSettings,
 }
+# Those of which there is one for every name that the operator gives.
+NAMED_TABLES: Mapping[str, type[BaseModel]] = {"providers": ProviderSettings, "prices": Price}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +125,15 @@ class Settings:
     metrics: MetricsSettings
     model: ModelSettings
     has_model: bool
+    providers: Mapping[str, ProviderSettings]
+    prices: Mapping[str, Price]
 
-    def sections(self) -> dict[str, BaseModel]:
-        """Return the sections by their names."""
-        return {name: getattr(self, name) for name in SECTIONS}
+    def tables(self) -> dict[Place, BaseModel]:
+        """Return all tables by where they stand, one of a table after it."""
+        tables: dict[Place, BaseModel] = {(name,): getattr(self, name) for name in SECTIONS}
+        for kind in NAMED_TABLES:
+            tables |= {(kind, name): table for name, table in getattr(self, kind).items()}
+        return dict(each for place, table in tables.items() for each in _with_inner(place, table))
 
     def model_settings(self) -> ModelSettings | None:
         """Return where the model is; None where neither a key nor a base URL is set, and the offline model serves."""
@@ -147,24 +154,37 @@ def load_settings(
     """
     data_dir = data_dir or default_data_dir(environment)
     file = _find_file(config, data_dir)
-    sources = Sources(SECTIONS)
+    sources = Sources(Tables(SECTIONS, NAMED_TABLES))
     given = {} if file is None else sources.from_file(file)
     given |= sources.from_environment(environment)
-    given |= {place: Given(value, f"--{place[1].replace('_', '-')}") for place, value in (flags or {}).items()}
+    for (section, key), value in (flags or {}).items():
+        given[section, key] = Given(value, f"--{key.replace('_', '-')}")
     has_model = _complete_model(given, environment)
     settings = Settings(
         data_dir=data_dir,
         config_file=file,
-        server=_section(given, "server", ServerSettings, sources.problems),
-        tls=_section(given, "tls", TlsSettings, sources.problems),
-        storage=_section(given, "storage", StorageSettings, sources.problems),
-        auth=_section(given, "auth", AuthSettings, sources.problems),
-        retention=_section(given, "retention", RetentionSettings, sources.problems),
-        log=_section(given, "log", LogSettings, sources.problems),
-        metrics=_section(given, "metrics", MetricsSettings, sources.problems),
-        model=_section(given, "model", ModelSettings, sources.problems),
+        server=validated(given, ("server",), ServerSettings, sources.problems),
+        tls=validated(given, ("tls",), TlsSettings, sources.problems),
+        storage=validated(given, ("storage",), StorageSettings, sources.problems),
+        auth=validated(given, ("auth",), AuthSettings, sources.problems),
+        retention=validated(given, ("retention",), RetentionSettings, sources.problems),
+        log=validated(given, ("log",), LogSettings, sources.problems),
+        metrics=validated(given, ("metrics",), MetricsSettings, sources.problems),
+        model=validated(given, ("model",), ModelSettings, sources.problems),
         has_model=has_model,
+        providers={
+            name: validated(given, ("providers", name), ProviderSettings, sources.problems)
+            for name in names_below(given, "providers")
+        },
+        prices={
+            name: validated(given, ("prices", name), Price, sources.problems) for name in names_below(given, "prices")
+        },
     )
+    sources.problems += _bad_names(settings.providers)
+    if not sources.problems:
+        sources.problems += _bad_providers(settings)
+    if not sources.problems:
+        sources.problems += _differing_currencies(settings.prices)
     if sources.problems:
         raise ConfigError("\n".join(sources.problems))
     return settings
@@ -199,30 +219,38 @@ def _text(given: GivenSettings, key: str) -> str:
     return "" if found is None else str(found.value).strip()
 
 
-def _section(given: GivenSettings, section: str, settings_type: type[SettingsT], problems: list[str]) -> SettingsT:
-    values = {key: each.value for (name, key), each in given.items() if name == section}
-    try:
-        return settings_type.model_validate(values)
-    except ValidationError as error:
-        # Sentences of ours, because the error's own text repeats what was given: keys, too.
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
-        known = settings_type.model_fields
-        meant = {closest(str(fault["loc"][0]), known) for fault in faults if fault["type"] == "extra_forbidden"}
-        for fault in faults:
-            key = str(fault["loc"][0])
-            # The misspelled key explains the one that is missing.
-            if fault["type"] != "missing" or key not in meant:
-                place = given.get((section, key))
-                origin = f"{place.origin}: " if place else ""
-                problems.append(f"{origin}[{section}] {key}: {_problem(fault['type'], fault['msg'], section, key)}")
-        return settings_type.model_construct()  # nobody sees it: the problems are raised
+def _with_inner(place: Place, table: BaseModel) -> Iterator[tuple[Place, BaseModel]]:
+    yield place, table
+    for key in sub_tables(type(table)):
+        yield from _with_inner((*place, key), getattr(table, key))
 
 
-def _problem(kind: str, message: str, section: str, key: str) -> str:
-    match kind:
-        case "missing":
-            return f"is missing; set it, for example by {PREFIX}{section.upper()}{DELIMITER}{key.upper()}"
-        case "extra_forbidden":
-            return f"there is no such key; {suggestion(key, SECTIONS[section].model_fields)}"
-        case _:
-            return message.removeprefix("Value error, ")
+def _differing_currencies(prices: Mapping[str, Price]) -> Iterator[str]:
+    """Costs of a run's models are summed, so that they have to be of one currency."""
+    first = next(iter(prices.values()), None)
+    for name, price in prices.items():
+        if first is not None and price.currency != first.currency:
+            yield f"{header(('prices', name))} currency: is not that of the other prices; give all prices in one"
+
+
+def _bad_names(providers: Iterable[str]) -> Iterator[str]:
+    for name in providers:
+        if len(name) > _MAX_NAME_CHARS or _PROVIDER_NAME.fullmatch(name) is None:
+            place = header(("providers", name))
+            yield f"{place} is no name; write small letters and digits, with single _ between them, at most 64"
+
+
+def _bad_providers(settings: Settings) -> Iterator[str]:
+    if settings.providers and not settings.has_model:
+        yield "[model] base_url: is missing; [providers] are further servers, and what none of them lists is asked here"
+    if MAIN_PROVIDER in settings.providers:
+        yield f"{header(('providers', MAIN_PROVIDER))} is no name; the server of [model] is called so"
+    listed: dict[str, str] = {}
+    for name, provider in settings.providers.items():
+        for model in provider.models:
+            if model in listed:
+                both = " and ".join(dict.fromkeys((listed[model], name)))
+                yield f"{header(('providers', name))} models: {model} is listed twice, for {both}; keep one"
+            listed[model] = name
+    if len(listed) > _MAX_LISTED:
+        yield f"[providers] have {len(listed)} models; at most {_MAX_LISTED} may be listed"

@@ -6,21 +6,23 @@ from collections.abc import Iterator
 from pydantic import BaseModel, SecretStr
 
 from parley_server.settings import Settings
+from parley_server.settings_tables import Place, header, sub_tables
 
 
 def settings_text(settings: Settings, *, with_secrets: bool) -> str:
     """Return the settings as TOML. Without `with_secrets` no password and no key is in it."""
     head = (f"# data directory: {settings.data_dir}", f"# read from: {settings.config_file or 'no configuration file'}")
-    sections = (line for name, section in settings.sections().items() for line in _lines(name, section, with_secrets))
-    return "\n".join([*head, *sections])
+    tables = (line for place, table in settings.tables().items() for line in _lines(place, table, with_secrets))
+    return "\n".join([*head, *tables])
 
 
-def _lines(name: str, section: BaseModel, with_secrets: bool) -> Iterator[str]:
+def _lines(place: Place, table: BaseModel, with_secrets: bool) -> Iterator[str]:
     yield ""
-    yield f"[{name}]"
-    redacted = section.model_dump(mode="json")
-    for key in type(section).model_fields:
-        value = _plain(getattr(section, key)) if with_secrets else redacted[key]
+    yield header(place)
+    redacted = table.model_dump(mode="json")
+    inner = sub_tables(type(table))
+    for key in (key for key in type(table).model_fields if key not in inner):
+        value = _plain(getattr(table, key)) if with_secrets else redacted[key]
         yield f"# {key} is not set" if value is None else f"{key} = {_toml(value)}"
 
 

@@ -35,14 +35,18 @@ class Question:
 
 
 class PlayedModel:
-    """Implements `ModelService`; `questions` are the open streams, by the text of the run's input."""
+    """Implements `ModelService`; `questions` are the open streams, by the run's label.
+
+    That is what the run's input says, and what is added to it says before a colon.
+    """
 
     def __init__(self) -> None:
         self.questions: dict[str, Question] = {}
 
     async def stream(self, context: RequestContext, request: ModelRequest) -> AsyncGenerator[ModelChunk]:  # noqa: ARG002
-        asked = [message for message in request.messages if isinstance(message, UserMessage)][-1]
-        label, question = text_of(asked.parts), Question()
+        said = [text_of(message.parts) for message in request.messages if isinstance(message, UserMessage)]
+        assert len(said) == len(set(said)), f"asked twice over: {said}"
+        label, question = said[-1].partition(":")[0], Question()
         assert label not in self.questions, "a run asks twice at a time"
         self.questions[label] = question
         try:

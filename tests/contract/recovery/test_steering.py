@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +16,10 @@ from contract.recovery.test_every_commit import SnapshottingDatabase, durable_ev
 from contract.storage.conftest import OpenStore
 from contract.storage.test_repositories import spec
 from parley.v1 import run_event_pb2, run_pb2
-from parley_server.domain.content import ContentPart, TextPart, text_of
+from parley_server.domain.content import ContentPart, ImagePart, TextPart, text_of
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import (
+    InvalidRequestError,
     NotFoundError,
     RequestIdReusedError,
     RunNotSteerableError,
@@ -273,3 +275,36 @@ async def test_words_whose_acceptance_nobody_heard_are_applied_when_they_are_sen
     assert accepted == accepted[:1] * 2 * is_repeated
     assert events[-1].run_finished.state == run_pb2.RUN_STATE_SUCCEEDED
     assert not pending(tmp_path / "parley.db")
+
+
+def picture(mib: float) -> tuple[ContentPart, ...]:
+    return (ImagePart("image/png", content=bytes(int(mib * 2**20))),)
+
+
+async def test_the_images_of_a_run_and_of_all_that_is_added_to_it_have_3_mib(
+    open_same_store: OpenStore, ann: RequestContext
+) -> None:
+    model = TalkingModel()
+    async with open_same_store() as store, an_engine(store, model, []) as engine:
+        run = await engine.start(ann, replace(spec("a"), input=(*words("a"), *picture(1))), None)
+        await model.questions(1)
+        repeated = Idempotency("r", "SteerRun", b"b")
+        accepted = [(await engine.steer(ann, run.run_id, picture(1), repeated))[0]]
+    model = TalkingModel()
+    async with open_same_store() as store, an_engine(store, model, []) as engine:
+        await engine.recover()
+        # It is applied by now, and counts all the same.
+        await model.questions(1)
+        adding = [engine.steer(ann, run.run_id, picture(0.75), None) for _ in range(3)]
+        outcomes = await asyncio.gather(*adding, return_exceptions=True)
+        refused = [outcome for outcome in outcomes if isinstance(outcome, InvalidRequestError)]
+        accepted += [outcome[0] for outcome in outcomes if not isinstance(outcome, BaseException)]
+        assert [violation.field for error in refused for violation in error.violations] == ["input", "input"]
+        assert (await engine.steer(ann, run.run_id, picture(1), repeated))[0] == accepted[0]
+        accepted.append((await engine.steer(ann, run.run_id, picture(0.25), None))[0])
+        with pytest.raises(InvalidRequestError):
+            await engine.steer(ann, run.run_id, (*words("c"), ImagePart("image/png", content=b"x")), None)
+        accepted.append((await engine.steer(ann, run.run_id, words("c"), None))[0])
+        model.may_end.set()
+        events = await history_of(store, ann, run.run_id)
+    assert applied(events) == accepted

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,7 +18,8 @@ from parley_server.domain.errors import StartError, StorageUnavailableError
 from parley_server.domain.run_event import RunStarted, TextDelta
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.storage.sql import schema
-from parley_server.storage.sql.postgres import PostgresDatabase, Purpose
+from parley_server.storage.sql.attempt import LOCK_SPACE
+from parley_server.storage.sql.postgres import SERVING, PostgresDatabase, Purpose
 from parley_server.storage.sql.store import open_store
 from postgres_server import PostgresServer
 from sqlalchemy import Connection, text
@@ -35,6 +37,18 @@ async def fresh_url(postgres: PostgresServer) -> AsyncIterator[str]:
     """A database with nothing in it."""
     async with postgres.database("template1") as made:
         yield made
+
+
+END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'parley-%'"
+
+
+@asynccontextmanager
+async def session_on(url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    session = await asyncpg.connect(url)
+    try:
+        yield session
+    finally:
+        await session.close()
 
 
 async def execute(url: str, statement: str) -> None:
@@ -156,16 +170,24 @@ async def test_a_restart_of_the_database_costs_an_error_and_no_event(postgres: P
         assert await watched(store, ann, run.run_id) == live
 
 
-async def test_a_server_that_lost_its_lock_to_another_writes_nothing(postgres: PostgresServer, url: str) -> None:
+async def test_a_server_that_lost_its_lock_to_another_writes_nothing_ever_again(url: str) -> None:
     async with PostgresDatabase(url, Purpose.SERVE) as first:
         await first.transaction(lambda connection: connection.execute(text("CREATE TABLE t (n INTEGER)")).close())
-        postgres.restart()
-        async with PostgresDatabase(url, Purpose.SERVE):
+        async with session_on(url) as other, session_on(url) as operator:
+            # It waits for the lock, so that it has it before the first can ask again.
+            taking = asyncio.create_task(other.execute(f"SELECT pg_advisory_lock({LOCK_SPACE}, {SERVING})"))
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while not await operator.fetchval(waits):  # noqa: ASYNC110  # what is awaited is in the database
+                await asyncio.sleep(0.01)
+            await operator.execute(END_SESSIONS)
+            await taking
             for _ in range(2):
                 with pytest.raises(StorageUnavailableError):
                     await first.transaction(lambda connection: insert(connection, 1))
-        assert await first.transaction(lambda connection: insert(connection, 2)) == 2
-        assert await numbers(first) == [2]
+        # What it holds in memory is of a time before the other one.
+        with pytest.raises(StorageUnavailableError):
+            await first.transaction(lambda connection: insert(connection, 2))
+        assert await numbers(first) == []
 
 
 @pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER])

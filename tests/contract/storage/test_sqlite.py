@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from parley_server.domain.errors import StorageUnavailableError
+from parley_server.storage.sql.checkpoints import MAX_LOG_BYTES
+from parley_server.storage.sql.driver import savepoint
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.writer import Writer
 from sqlalchemy import Connection, text
@@ -42,9 +44,9 @@ async def test_what_a_full_disk_took_back_is_not_reported_as_written(tmp_path: P
 
 async def test_a_second_statement_after_a_lost_transaction_is_refused(tmp_path: Path) -> None:
     def fail_and_go_on(connection: Connection) -> None:
-        with pytest.raises(Exception, match="savepoint"), connection.begin_nested():
+        with pytest.raises(Exception, match="savepoint"), savepoint(connection):
             insert(connection, "huge", 10_000_000)
-        with connection.begin_nested():
+        with savepoint(connection):
             insert(connection, "outside", 10)
 
     async with SqliteDatabase(tmp_path / "parley.db") as database:
@@ -52,3 +54,16 @@ async def test_a_second_statement_after_a_lost_transaction_is_refused(tmp_path: 
         with pytest.raises(StorageUnavailableError):
             await database.transaction(fail_and_go_on)
         assert not await database.fetch(text("SELECT key FROM t"))
+
+
+async def test_the_log_goes_into_the_database_before_it_is_long(tmp_path: Path) -> None:
+    async with SqliteDatabase(tmp_path / "parley.db") as database:
+        await database.transaction(
+            lambda connection: connection.execute(text("CREATE TABLE t (key TEXT, content BLOB)"))
+        )
+        for size in (100, 500_000, 100):
+            for turn in range(150):
+                await database.transaction(partial(insert, key=str(turn), size=size))
+            assert (tmp_path / "parley.db-wal").stat().st_size < 2 * MAX_LOG_BYTES
+            # Nobody reads, so all of it could go.
+            assert (tmp_path / "parley.db").stat().st_size > size * 100

@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parley_server.agents.history import model_messages, step_messages
-from parley_server.domain.content import ImagePart, TextPart
+from parley_server.domain.content import ImagePart, TextPart, text_of
 from parley_server.domain.message import AssistantItem, Item, Message, ToolCallItem, UserItem
 from parley_server.domain.tool import ToolCall, ToolCallStatus, ToolEffect, ToolResult
 from parley_server.llm.model_service import AssistantMessage, ModelMessage, ToolMessage, UserMessage
@@ -36,6 +37,21 @@ def test_a_conversation_with_tools() -> None:
         ToolMessage("call_2", '{"ok":true,"result":2}'),
         AssistantMessage("391"),
     )
+
+
+def test_reasoning_stays_with_the_answer_it_led_to() -> None:
+    answer, *_ = sent(AssistantItem("So:", reasoning_text="Hm."), a_call(1))
+    assert isinstance(answer, AssistantMessage)
+    assert (answer.text, answer.reasoning, len(answer.tool_calls)) == ("So:", "Hm.", 1)
+
+
+@pytest.mark.parametrize("text", ["[]", ""])
+def test_an_objection_follows_its_answer_and_asks_for_another(text: str) -> None:
+    *answer, objection, mended = sent(AssistantItem(text, objection="no object"), AssistantItem("{}"))
+    assert answer == ([AssistantMessage(text)] if text else [])
+    assert isinstance(objection, UserMessage)
+    assert "no object" in text_of(objection.parts)
+    assert mended == AssistantMessage("{}")
 
 
 def test_calls_without_text_before_them_stand_alone() -> None:

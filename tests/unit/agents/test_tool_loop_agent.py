@@ -22,6 +22,7 @@ from parley_server.domain.run_event import (
     ToolCallFinished,
     ToolCallStarted,
     UsageUpdated,
+    Warned,
 )
 from parley_server.domain.tool import ToolCallStatus
 from parley_server.domain.usage import Usage
@@ -70,7 +71,16 @@ def a_turn(
 ) -> Turn:
     said = UserItem((TextPart("17 * 23?"),))
     history = (Message("item_0", "conv_1", "run_1", datetime(2026, 11, 22, tzinfo=UTC), said),)
-    return Turn("run_1", "conv_1", history, sink, limits, options, allowed_tools, disable_tools)
+    return Turn(
+        "run_1",
+        "conv_1",
+        history,
+        sink,
+        limits,
+        model_options=options,
+        allowed_tools=allowed_tools,
+        disable_tools=disable_tools,
+    )
 
 
 async def run(*steps: Step, limits: Limits = Limits()) -> tuple[RunEnd, RunSink, ScriptedModel]:
@@ -286,6 +296,7 @@ async def test_a_runaway_answer_is_cut_at_one_mebibyte(char: str) -> None:
     [completed] = sink.bodies(MessageCompleted)
     assert completed.incomplete
     assert MAX_ITEM_BYTES - 4 < len(completed.text.encode()) <= MAX_ITEM_BYTES
+    assert [body.reason for body in sink.bodies(Warned)] == ["USAGE_UNKNOWN"]
 
 
 async def test_runaway_reasoning_stops_too() -> None:

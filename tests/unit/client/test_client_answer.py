@@ -48,6 +48,23 @@ def test_what_a_new_attempt_discards_is_gone() -> None:
     assert text_after(delta("2", "3"), restarted, delta("2", "391")) == "391"
 
 
+def test_the_json_of_the_answer_is_that_of_the_item_that_the_run_names() -> None:
+    answer = Answer()
+    for item_id, text in (("1", "{"), ("2", "{}")):
+        fitting = MessageCompleted(text=text, output_json=text if item_id == "2" else "")
+        answer.add(RunEvent(item_id=item_id, message_completed=fitting))
+        assert answer.output_json == ""
+    answer.add(finished("2"))
+    assert answer.output_json == "{}"
+
+
+def test_a_folded_log_leaves_the_runs_own_json() -> None:
+    answer = Answer()
+    answer.add(RunEvent(history_truncated=HistoryTruncated(run=Run(output_text="x", output_json="{}"))))
+    answer.add(finished("2"))
+    assert answer.output_json == "{}"
+
+
 def test_a_folded_log_leaves_the_runs_own_text() -> None:
     truncated = RunEvent(history_truncated=HistoryTruncated(run=Run(output_text="391")))
     assert text_after(truncated) == "391"

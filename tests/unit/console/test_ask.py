@@ -46,6 +46,7 @@ async def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
         "state": "RUN_STATE_SUCCEEDED",
         "stop_reason": "STOP_REASON_ANSWERED",
         "output_text": "größer",
+        "output": None,
         "usage": {
             "input_tokens": 2**60,
             "cached_input_tokens": 0,

@@ -122,7 +122,7 @@ async def test_an_endless_error_body_is_not_read(upstream: ModelServer) -> None:
     ("answer", "reason"),
     [
         (RawAnswer([text_frame("Hi")]), Reason.MODEL_STREAM_INCOMPLETE),
-        (RawAnswer([text_frame("Hi") + DONE]), Reason.MODEL_STREAM_INCOMPLETE),
+        (RawAnswer([DONE]), Reason.MODEL_STREAM_INCOMPLETE),
         (RawAnswer([text_frame("Hi")], then="reset"), Reason.MODEL_STREAM_INCOMPLETE),
         (RawAnswer([], then="reset"), Reason.MODEL_STREAM_INCOMPLETE),
         (RawAnswer([b"<html>busy</html>"], headers={"Content-Type": "text/html"}), Reason.MODEL_RESPONSE_INVALID),
@@ -138,7 +138,10 @@ async def test_bad_streams(upstream: ModelServer, answer: RawAnswer, reason: Rea
 
 async def test_a_connection_that_breaks_after_the_finish_costs_only_the_usage(upstream: ModelServer) -> None:
     upstream.enqueue(RawAnswer([text_frame("Hi") + finish_frame()], then="reset"))
-    assert await ask(upstream) == [TextChunk("Hi"), FinishChunk(FinishReason.STOP, (), Usage(model_calls=1))]
+    assert await ask(upstream) == [
+        TextChunk("Hi"),
+        FinishChunk(FinishReason.STOP, (), Usage(model_calls=1), is_usage_known=False),
+    ]
 
 
 async def test_a_server_that_never_ends_a_finished_body_is_left(upstream: ModelServer) -> None:
@@ -152,7 +155,7 @@ async def test_a_server_that_never_ends_a_finished_body_is_left(upstream: ModelS
 async def test_a_finished_answer_waits_little_for_its_usage(upstream: ModelServer) -> None:
     upstream.enqueue(RawAnswer([text_frame("Hi") + finish_frame()], then="hang"))
     chunks = await ask(upstream, gap_timeout_s=0.3)
-    assert chunks[-1] == FinishChunk(FinishReason.STOP, (), Usage(model_calls=1))
+    assert chunks[-1] == FinishChunk(FinishReason.STOP, (), Usage(model_calls=1), is_usage_known=False)
 
 
 async def test_silence_before_the_first_event_times_out_comments_or_not(upstream: ModelServer) -> None:

@@ -1,6 +1,7 @@
 """The text of a run, put together from its events."""
 
 from parley.v1.run_event_pb2 import RunEvent
+from parley.v1.run_pb2 import Run
 
 
 class Answer:
@@ -8,6 +9,7 @@ class Answer:
 
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
+        self._outputs: dict[str, str] = {}
         self._output_item_id = ""
 
     def add(self, event: RunEvent) -> None:
@@ -17,19 +19,21 @@ class Answer:
                 self._texts.setdefault(event.item_id, []).append(event.text_delta.text)
             case "message_completed":
                 self._texts[event.item_id] = [event.message_completed.text]
+                self._outputs[event.item_id] = event.message_completed.output_json
             case "attempt_restarted":
                 for item_id in event.attempt_restarted.discarded_item_ids:
                     self._texts.pop(item_id, None)
             case "run_finished":
                 self._output_item_id = event.run_finished.output_item_id
             case "history_truncated":
-                self.settle(event.history_truncated.run.output_text)
+                self.settle(event.history_truncated.run)
             case _:
                 pass
 
-    def settle(self, output_text: str) -> None:
+    def settle(self, run: Run) -> None:
         """Take in the answer as a run keeps it, where its events are no longer at hand."""
-        self._texts[""] = [output_text]
+        self._texts[""] = [run.output_text]
+        self._outputs[""] = run.output_json
 
     @property
     def text(self) -> str:
@@ -37,3 +41,8 @@ class Answer:
         if self._output_item_id in self._texts:
             return "".join(self._texts[self._output_item_id])
         return "".join(next(reversed(self._texts.values()), ()))
+
+    @property
+    def output_json(self) -> str:
+        """The answer as JSON that fits the schema asked for; empty while there is none."""
+        return self._outputs.get(self._output_item_id) or self._outputs.get("", "")

@@ -18,7 +18,7 @@ from parley_client.channel import open_channel, require_private
 from parley_client.conversations import Conversations
 from parley_client.loop_claim import LoopClaim
 from parley_client.reconnect import DEFAULT_LIMITS, ReconnectLimits
-from parley_client.run_request import Input, Words, run_spec, steer_request
+from parley_client.run_request import Input, Schema, Words, run_spec, steer_request
 from parley_client.run_stream import OnReconnect, RunStream
 from parley_client.runs import RunCalls
 from parley_client.tls import TlsFiles, tls_from_environment
@@ -90,7 +90,7 @@ class ParleyClient:
         if self._open is not None:
             await self._open.transport.close()
 
-    def run(
+    def run(  # noqa: PLR0913 - a run's wishes, each with a default
         self,
         run_input: Input,
         *,
@@ -98,15 +98,23 @@ class ParleyClient:
         conversation_id: str = "",
         request_id: str = "",
         deadline_s: float | None = None,
+        output_schema: Schema = "",
         on_reconnect: OnReconnect | None = None,
     ) -> RunStream:
         """Start a run and follow it; entering the returned context waits until the server has accepted the run.
 
         `run_input` is the user's words, a list of ContentPart, or a whole RunSpec. `conversation_id` goes on with a
         conversation; empty begins one. The same `request_id` with the same request is the same run; one is made up
-        when it is empty. `deadline_s` is how long the run may take.
+        when it is empty. `deadline_s` is how long the run may take. `output_schema` is a JSON Schema that the answer
+        has to fit, as a mapping or as JSON; `RunStream.output_json` is the answer then.
         """
-        spec = run_spec(run_input, agent=agent, conversation_id=conversation_id, deadline_s=deadline_s)
+        spec = run_spec(
+            run_input,
+            agent=agent,
+            conversation_id=conversation_id,
+            deadline_s=deadline_s,
+            output_schema=output_schema,
+        )
         request = RunAgentRequest(run=spec, request_id=request_id or uuid.uuid4().hex)
         return RunStream(self._calls.runs, self._reconnect, request=request, on_reconnect=on_reconnect)
 
@@ -124,9 +132,16 @@ class ParleyClient:
         conversation_id: str = "",
         request_id: str = "",
         deadline_s: float | None = None,
+        output_schema: Schema = "",
     ) -> Run:
         """Start a run and leave it to itself; `watch` follows it later. The arguments are those of `run`."""
-        spec = run_spec(run_input, agent=agent, conversation_id=conversation_id, deadline_s=deadline_s)
+        spec = run_spec(
+            run_input,
+            agent=agent,
+            conversation_id=conversation_id,
+            deadline_s=deadline_s,
+            output_schema=output_schema,
+        )
         return await self._calls.runs.start(StartRunRequest(run=spec, request_id=request_id or uuid.uuid4().hex))
 
     async def get_run(self, run_id: str) -> Run:

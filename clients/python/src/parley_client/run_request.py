@@ -1,7 +1,8 @@
 """What a program asks of a run, as the contract's messages."""
 
+import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
@@ -11,10 +12,16 @@ from parley.v1.run_pb2 import Limits, RunSpec
 
 Words: TypeAlias = "str | Sequence[ContentPart]"
 Input: TypeAlias = "Words | RunSpec"
+Schema: TypeAlias = "str | Mapping[str, object]"
 
 
 def run_spec(
-    run_input: Input, *, agent: str = "", conversation_id: str = "", deadline_s: float | None = None
+    run_input: Input,
+    *,
+    agent: str = "",
+    conversation_id: str = "",
+    deadline_s: float | None = None,
+    output_schema: Schema = "",
 ) -> RunSpec:
     """Build the spec of a run from a text, from parts, or from a spec whose fields the keywords override when set."""
     spec = RunSpec()
@@ -22,7 +29,8 @@ def run_spec(
         spec.CopyFrom(run_input)
     else:
         spec.input.extend(_parts(run_input))
-    overrides = RunSpec(agent_id=agent, conversation_id=conversation_id)
+    schema_json = output_schema if isinstance(output_schema, str) else json.dumps(output_schema)
+    overrides = RunSpec(agent_id=agent, conversation_id=conversation_id, output_schema_json=schema_json)
     if deadline_s is not None:
         overrides.limits.CopyFrom(Limits(deadline=_duration(deadline_s)))
     spec.MergeFrom(overrides)

@@ -74,6 +74,11 @@ class RunStream:
         return self._answer.text
 
     @property
+    def output_json(self) -> str:
+        """The answer as JSON that fits the schema asked for, once the run has ended; empty when there is none."""
+        return self._answer.output_json
+
+    @property
     def error(self) -> ParleyError | None:
         """What went wrong, once the run has ended FAILED. It is returned and not raised: a run's failure is data."""
         if self.finished is None or not self.finished.HasField("error"):
@@ -163,7 +168,7 @@ class RunStream:
         if run.state not in FINAL_STATES or run.last_seq != self.last_seq:
             raise cut
         self.conversation_id = run.conversation_id
-        self._answer.settle(run.output_text)
+        self._answer.settle(run)
         return RunFinished(
             state=run.state,
             stop_reason=run.stop_reason,

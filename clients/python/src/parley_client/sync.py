@@ -151,6 +151,11 @@ class RunStream(_Face[AsyncRunStream]):
         return self.behind.text
 
     @property
+    def output_json(self) -> str:
+        """The answer as JSON that fits the schema asked for, once the run has ended; empty when there is none."""
+        return self.behind.output_json
+
+    @property
     def finished(self) -> RunFinished | None:
         """How the run ended; None until it has."""
         return self.behind.finished

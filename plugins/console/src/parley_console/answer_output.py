@@ -1,4 +1,4 @@
-"""The three forms in which `parley ask` gives an answer: text, one JSON object, or a JSON line per event."""
+"""The forms in which `parley ask` gives an answer: text, the JSON that was asked for, an object, a line per event."""
 
 import json
 import sys
@@ -35,6 +35,16 @@ class TextOutput:
         self._view.settle()
 
 
+class JsonAnswerOutput(TextOutput):
+    """Writes the answer's JSON on one line when it is certain that it fits, and nothing otherwise."""
+
+    def finish(self, stream: RunStream | None, failure: ParleyError | None = None) -> None:
+        """Write the line."""
+        super().finish(stream, failure)
+        if stream is not None and stream.output_json:
+            _write_utf8(stream.output_json)
+
+
 class EventLinesOutput(TextOutput):
     """Writes every event as one line of ProtoJSON. A call that fails is no event and writes nothing."""
 
@@ -58,6 +68,7 @@ class ObjectOutput(TextOutput):
             "state": name_of(RunState.DESCRIPTOR, finished.state),
             "stop_reason": name_of(StopReason.DESCRIPTOR, finished.stop_reason),
             "output_text": stream.text if stream else "",
+            "output": json.loads(stream.output_json) if stream and stream.output_json else None,
             "usage": _usage(finished.usage),
             "error": error and {"code": error.code.name, "reason": error.reason, "message": error.message},
         }

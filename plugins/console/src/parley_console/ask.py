@@ -9,7 +9,7 @@ from typing import Final
 
 from parley_client import ParleyClient, ParleyError, RunStream
 
-from parley_console.answer_output import EventLinesOutput, ObjectOutput, TextOutput
+from parley_console.answer_output import EventLinesOutput, JsonAnswerOutput, ObjectOutput, TextOutput
 from parley_console.connecting import client_for
 from parley_console.connection import Connection
 from parley_console.exit_codes import ExitCode
@@ -33,13 +33,17 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, of whom, and for how long; `deadline_s` None leaves that to the server."""
+    """What is asked, of whom, and for how long; `deadline_s` None leaves that to the server.
+
+    `output_schema` is the JSON Schema that the answer has to fit; empty: any answer.
+    """
 
     text: str
     agent: str = ""
     deadline_s: float | None = None
     continue_last: bool = False
     conversation_id: str = ""
+    output_schema: str = ""
 
 
 def run_ask(connection: Connection, question: Question, form: Form) -> ExitCode:
@@ -69,12 +73,12 @@ async def ask(client: ParleyClient, question: Question, form: Form, patience_s: 
     """
     errors = Screen(sys.stderr)
     display = PlainDisplay(
-        answer=Screen(sys.stdout) if form is Form.TEXT else Nowhere(),
+        answer=Screen(sys.stdout) if form is Form.TEXT and not question.output_schema else Nowhere(),
         progress=errors if errors.is_terminal else Nowhere(),
         errors=errors,
     )
     view = RunView(display)
-    output = _OUTPUT_OF_FORM[form](view)
+    output = JsonAnswerOutput(view) if question.output_schema and form is Form.TEXT else _OUTPUT_OF_FORM[form](view)
     sigint = Sigint()
     stream: RunStream | None = None
     try:
@@ -88,7 +92,9 @@ async def ask(client: ParleyClient, question: Question, form: Form, patience_s: 
     except asyncio.CancelledError:
         return ExitCode.CANCELLED
     output.finish(stream)
-    return _conclude(stream, ending, errors)
+    code = _conclude(stream, ending, errors)
+    # An answer without what was asked for is none, though the run counts it for one: it was cut or refused.
+    return ExitCode.RUN_FAILED if code is ExitCode.OK and question.output_schema and not stream.output_json else code
 
 
 _OUTPUT_OF_FORM: Final = {Form.TEXT: TextOutput, Form.OBJECT: ObjectOutput, Form.EVENT_LINES: EventLinesOutput}
@@ -103,6 +109,7 @@ async def _start(client: ParleyClient, question: Question, view: RunView) -> Run
         agent=question.agent,
         conversation_id=conversation_id,
         deadline_s=question.deadline_s,
+        output_schema=question.output_schema,
         on_reconnect=view.reconnecting,
     )
 

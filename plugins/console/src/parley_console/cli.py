@@ -11,12 +11,13 @@ import click
 from parley_console.connection import Connection
 from parley_console.durations import duration_s
 from parley_console.exit_codes import ExitCode
-from parley_console.question import read_text
+from parley_console.question import read_schema, read_text
 from parley_console.version import VERSION
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _PICK: Final = "?"  # no conversation has such an id
+_READABLE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,8 +41,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: object)
 
 
 def _file_option(name: str, text: str) -> Callable[[Command], Command]:
-    readable = click.Path(exists=True, dir_okay=False, path_type=Path)
-    return click.option(name, type=readable, metavar="FILE", help=text, expose_value=False, callback=_remember)
+    return click.option(name, type=_READABLE, metavar="FILE", help=text, expose_value=False, callback=_remember)
 
 
 def _connection_options(command: Command) -> Command:
@@ -131,6 +131,7 @@ def parley(context: click.Context, agent: str, continue_last: bool, resume: str)
 @click.argument("words", metavar="[TEXT]", nargs=-1)
 @_conversation_options(may_pick=False)
 @click.option("--deadline", type=duration_s, metavar="TIME", help="Time the run may take: 90, 90s, 1.5m, 2h.")
+@click.option("--schema", type=_READABLE, metavar="FILE", help="JSON Schema the answer has to fit; prints the JSON.")
 @click.option("--json", "form", flag_value="OBJECT", help="Print one JSON object when the run has ended.")
 @click.option("--stream-json", "form", flag_value="EVENT_LINES", help="Print every event as a line of JSON.")
 @_connection_options
@@ -143,13 +144,14 @@ def ask(  # noqa: PLR0913 - an option each
     continue_last: bool = False,
     resume: str = "",
     deadline: float | None = None,
+    schema: Path | None = None,
     form: str | None = None,
 ) -> int:
     """Ask one question and print the answer alone. TEXT `-`, or no TEXT and a pipe: read standard input."""
     text = read_text(words)
     from parley_console.ask import Form, Question, run_ask  # noqa: PLC0415 - gRPC is not for --help
 
-    question = Question(text, agent, deadline, continue_last, resume)
+    question = Question(text, agent, deadline, continue_last, resume, read_schema(schema))
     return run_ask(context.ensure_object(Connection), question, Form[form or "TEXT"])
 
 

@@ -3,6 +3,7 @@
 import select
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import click
@@ -23,6 +24,16 @@ def read_text(words: Sequence[str]) -> str:
     if not text.strip():
         raise click.UsageError("no question: give it as an argument or on standard input")
     return text.rstrip()
+
+
+def read_schema(file: Path | None) -> str:
+    """Return the JSON Schema in a file, empty for no file. Raises click.UsageError for one that cannot be read."""
+    if file is None:
+        return ""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise click.UsageError(f"{file}: cannot be read as UTF-8 text") from None
 
 
 def _read_input(asked_for: bool) -> str:

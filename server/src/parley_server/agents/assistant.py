@@ -4,6 +4,7 @@ from parley_server.agents.base import AgentDescription
 from parley_server.agents.registry import DEFAULT_AGENT_ID
 from parley_server.agents.tool_loop_agent import ToolLoopAgent
 from parley_server.llm.model_service import ModelService
+from parley_server.llm.prices import NO_PRICES, Prices
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
 
@@ -28,7 +29,12 @@ have done what you have not done."""
 
 
 def build_assistant(
-    *, model: ModelService, model_name: str, tools: ToolRegistry, tool_calls: ToolCallManager
+    *,
+    model: ModelService,
+    model_name: str,
+    tools: ToolRegistry,
+    tool_calls: ToolCallManager,
+    prices: Prices = NO_PRICES,
 ) -> ToolLoopAgent:
     """Build the default agent; it may use every tool of the registry. `model_name` is its default model."""
     description = AgentDescription(
@@ -38,4 +44,4 @@ def build_assistant(
         default_model=model_name,
         tool_names=tools.names,
     )
-    return ToolLoopAgent(description, ASSISTANT_PROMPT, model=model, tools=tools, tool_calls=tool_calls)
+    return ToolLoopAgent(description, ASSISTANT_PROMPT, model=model, tools=tools, tool_calls=tool_calls, prices=prices)

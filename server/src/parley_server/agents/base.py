@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from parley_server.domain.context import RequestContext
@@ -58,9 +59,12 @@ def _nothing() -> tuple[Message, ...]:
 class Turn:
     """One run, as an agent sees it: the conversation so far (the user's new message last) and the caller's wishes.
 
+    The engine stops it at `deadline_time` (UTC).
+
     What earlier attempts of the run have left, and a first attempt has nothing of: its `usage` so far, the calls that
     are `unanswered`, and `said`, which returns the run's own finished items as they are when it is asked. `steering` is
-    to be applied before every question to the model, and closed before a run succeeds.
+    to be applied before every question to the model, and closed before a run succeeds. `warned` returns the reasons
+    of the warnings that the run has given, whichever attempt gave them.
     """
 
     run_id: str
@@ -68,12 +72,15 @@ class Turn:
     history: tuple[Message, ...]
     sink: EventSink
     limits: Limits = Limits()
+    deadline_time: datetime | None = None
     model_options: ModelOptions = ModelOptions()
     allowed_tools: tuple[str, ...] = ()
     disable_tools: bool = False
+    output_schema_json: str = ""
     usage: Usage = Usage()
     unanswered: tuple[UnansweredCall, ...] = ()
     said: Callable[[], tuple[Message, ...]] = _nothing
+    warned: Callable[[], frozenset[str]] = frozenset
     steering: Steering = _NO_STEERING
 
 

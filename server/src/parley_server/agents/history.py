@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from parley_server.domain.content import TextPart
 from parley_server.domain.message import AssistantItem, Message, ToolCallItem, UserItem
 from parley_server.domain.tool import ToolCall, ToolResult
 from parley_server.llm.model_service import AssistantMessage, ModelMessage, ToolMessage, UserMessage
@@ -33,10 +34,20 @@ def model_messages(history: Iterable[Message]) -> tuple[ModelMessage, ...]:
     return (*messages, *step.messages())
 
 
-def step_messages(text: str, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> tuple[ModelMessage, ...]:
+def step_messages(
+    text: str, calls: Sequence[ToolCall], results: Sequence[ToolResult], reasoning: str = ""
+) -> tuple[ModelMessage, ...]:
     """Map one step of the model: its text, its calls, and their results in the order of the calls."""
     told = (ToolMessage(result.call_id, result.result_json) for result in results)
-    return (AssistantMessage(text, tuple(_sendable(call) for call in calls)), *told)
+    return (AssistantMessage(text, tuple(_sendable(call) for call in calls), reasoning), *told)
+
+
+def _objection_message(objection: str) -> UserMessage:
+    """Ask for another answer, by the one role that every model heeds; the user is not shown it as his words."""
+    text = (
+        f"Your answer is not accepted: {objection}.\n\nAnswer again with JSON that fits the schema, and nothing else."
+    )
+    return UserMessage((TextPart(text),))
 
 
 def _sendable(call: ToolCall) -> ToolCall:
@@ -50,15 +61,21 @@ class _Step:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self._text = ""
+        self._reasoning = ""
+        self._objection = ""
         self._calls: list[ToolCall] = []
         self._results: list[ToolResult] = []
 
     def add(self, item: AssistantItem | ToolCallItem) -> None:
         if isinstance(item, AssistantItem):
             self._text = item.text or item.refusal
+            self._reasoning = item.reasoning_text
+            self._objection = item.objection
         else:
             self._calls.append(ToolCall(item.call_id, item.name, item.arguments_json))
             self._results.append(ToolResult(item.call_id, item.name, item.status, item.result_json))
 
     def messages(self) -> tuple[ModelMessage, ...]:
-        return step_messages(self._text, self._calls, self._results) if self._text or self._calls else ()
+        step = step_messages(self._text, self._calls, self._results, self._reasoning)
+        objection = [_objection_message(self._objection)] if self._objection else []
+        return (*(step if self._text or self._calls else ()), *objection)

@@ -7,14 +7,17 @@ from parley_server.domain.content import storable_text
 from parley_server.domain.errors import ErrorKind, Reason
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.run_event import (
+    MODEL_FALLBACK,
     EventSink,
     ItemEvent,
     MessageCompleted,
     ReasoningCompleted,
     ReasoningDelta,
     TextDelta,
+    Warned,
 )
 from parley_server.llm.model_service import (
+    FallbackChunk,
     FinishChunk,
     FinishReason,
     ModelChunk,
@@ -32,11 +35,18 @@ _CUT = frozenset({FinishReason.LENGTH, FinishReason.CONTENT_FILTER})
 
 @dataclass(frozen=True, slots=True)
 class ModelStep:
-    """What the model said in one call, and how it stopped; `events` complete its item and are yet to be emitted."""
+    """What the model said in one call, and how it stopped; `events` complete its item and are yet to be emitted.
+
+    The last of them is the `MessageCompleted` of a step that calls no tools.
+
+    `fallback_model` answered in the place of the one that was asked; empty where that one did.
+    """
 
     text: str
     finish: FinishChunk
     events: tuple[ItemEvent, ...]
+    fallback_model: str = ""
+    reasoning: str = ""
 
 
 async def read_step(chunks: AsyncIterable[ModelChunk], sink: EventSink) -> ModelStep:
@@ -55,7 +65,7 @@ async def read_step(chunks: AsyncIterable[ModelChunk], sink: EventSink) -> Model
             # And on to the stream's end: only then can its connection be used again.
             step = reader.complete(chunk)
         elif not await reader.take(chunk):
-            return reader.complete(FinishChunk(FinishReason.LENGTH))
+            return reader.complete(FinishChunk(FinishReason.LENGTH, is_usage_known=False))
     if step is not None:
         return step
     raise ModelError(
@@ -93,9 +103,15 @@ class _StepReader:
         self._text = _Bounded(MAX_ITEM_BYTES)
         self._reasoning = _Bounded(MAX_ITEM_BYTES)
         self._refusal = _Bounded(MAX_REFUSAL_BYTES)
+        self._fallback_model = ""
 
-    async def take(self, chunk: TextChunk | ReasoningChunk | RefusalChunk) -> bool:
+    async def take(self, chunk: FallbackChunk | TextChunk | ReasoningChunk | RefusalChunk) -> bool:
         """Emit a chunk; return whether there is room for more."""
+        if isinstance(chunk, FallbackChunk):
+            self._fallback_model = chunk.model
+            message = f"{chunk.asked_model} is not available, so {chunk.model} answers"
+            await self._sink.emit(Warned(MODEL_FALLBACK, message))
+            return True
         self._item_id = self._item_id or new_id("item")
         if isinstance(chunk, RefusalChunk):
             self._refusal.add(chunk.text)
@@ -109,12 +125,12 @@ class _StepReader:
 
     def complete(self, finish: FinishChunk) -> ModelStep:
         """End the item. A last answer always has one; a step that only calls tools has none."""
-        text = str(self._text)
+        text, reasoning = str(self._text), str(self._reasoning)
         events: list[ItemEvent] = []
         if self._item_id or not finish.tool_calls:
             item_id = self._item_id or new_id("item")
-            if reasoning := str(self._reasoning):
+            if reasoning:
                 events.append((ReasoningCompleted(reasoning), item_id))
             completed = MessageCompleted(text, incomplete=finish.reason in _CUT, refusal=str(self._refusal))
             events.append((completed, item_id))
-        return ModelStep(text, finish, tuple(events))
+        return ModelStep(text, finish, tuple(events), self._fallback_model, reasoning)

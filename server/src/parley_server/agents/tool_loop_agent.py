@@ -7,16 +7,22 @@ from dataclasses import replace
 from parley_server.agents.base import AgentDescription, BaseAgent, Turn, TurnEnd
 from parley_server.agents.history import model_messages, step_messages
 from parley_server.agents.model_step import ModelStep, read_step
+from parley_server.agents.structured_output import DemandedOutput, objection, with_output
 from parley_server.agents.system_prompt import with_user_facts
-from parley_server.agents.turn_end import calls_to_run, end_of_answer, limit_reached, output_cap
+from parley_server.agents.turn_end import calls_to_run, end_of_answer, limit_reached, output_cap, output_invalid
 from parley_server.domain.context import RequestContext
 from parley_server.domain.identifiers import new_id
-from parley_server.domain.run import RunState
-from parley_server.domain.run_event import EventSink, ItemEvent, UsageUpdated
+from parley_server.domain.run import RunEnd, RunState, StopReason
+from parley_server.domain.run_event import OUTPUT_INVALID, USAGE_UNKNOWN, EventSink, ItemEvent, UsageUpdated, Warned
 from parley_server.domain.usage import Usage
 from parley_server.llm.model_service import ModelMessage, ModelRequest, ModelService, SystemMessage
+from parley_server.llm.prices import NO_PRICES, Prices
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
+
+_USAGE_UNKNOWN_MESSAGE = (
+    "the model's server does not say how many tokens it used; they are counted as none, and a limit on them cannot hold"
+)
 
 
 class ToolLoopAgent(BaseAgent):
@@ -30,6 +36,7 @@ class ToolLoopAgent(BaseAgent):
         model: ModelService,
         tools: ToolRegistry,
         tool_calls: ToolCallManager,
+        prices: Prices = NO_PRICES,
     ) -> None:
         tools.specs(description.tool_names)
         self.description = description
@@ -37,6 +44,7 @@ class ToolLoopAgent(BaseAgent):
         self._model = model
         self._tools = tools
         self._tool_calls = tool_calls
+        self._prices = prices
 
     @property
     def tool_names(self) -> tuple[str, ...]:
@@ -51,29 +59,33 @@ class ToolLoopAgent(BaseAgent):
         """Answer the user's message; see `BaseAgent.run`."""
         allowed = self._allowed(turn)
         await self._tool_calls.resume(context, turn.run_id, turn.unanswered, turn.sink)
-        messages = self._messages_so_far(context, turn)
+        demanded = DemandedOutput.read(turn.output_schema_json)
+        messages = self._messages_so_far(context, turn, demanded)
         usage = turn.usage
         while (end := limit_reached(usage, turn.limits)) is None:
             if await turn.steering.apply():
-                messages = self._messages_so_far(context, turn)
-            step = await self._ask(context, self._request(turn, messages, allowed, usage), turn.sink)
+                messages = self._messages_so_far(context, turn, demanded)
+            request = self._request(turn, messages, allowed, usage, demanded)
+            step = await self._ask(context, request, turn.sink)
             calls = tuple(replace(call, call_id=new_id("call")) for call in step.finish.tool_calls)
-            usage += replace(step.finish.usage, model_calls=1, tool_calls=len(calls))
-            said: tuple[ItemEvent, ...] = (*step.events, (UsageUpdated(usage), ""))
-            if not calls:
-                answered = end_of_answer(step.finish, usage, turn.limits)
-                if answered.state is not RunState.SUCCEEDED or await turn.steering.close():
-                    return TurnEnd(answered, said)
-                # The user went on meanwhile, so this is not the last answer.
-                await turn.sink.emit_all(said)
+            usage += replace(self._consumed(step, request), tool_calls=len(calls))
+            said: tuple[ItemEvent, ...] = (*step.events, (UsageUpdated(usage), ""), *_usage_warning(step, turn))
+            if calls:
+                plan = self._tool_calls.plan(turn.run_id, calls, allowed, calls_to_run(step.finish, usage, turn.limits))
+                results = await self._tool_calls.run(context, plan, turn.sink, said)
+                messages += step_messages(step.text, calls, results, step.reasoning)
                 continue
-            plan = self._tool_calls.plan(turn.run_id, calls, allowed, calls_to_run(step.finish, usage, turn.limits))
-            results = await self._tool_calls.run(context, plan, turn.sink, said)
-            messages += step_messages(step.text, calls, results)
+            ended = await _ended(turn, end_of_answer(step.finish, usage, turn.limits), said, step.text, demanded)
+            if ended is not None:
+                return ended
+            messages = self._messages_so_far(context, turn, demanded)
         return TurnEnd(end)
 
-    def _messages_so_far(self, context: RequestContext, turn: Turn) -> list[ModelMessage]:
-        return [SystemMessage(self.system_prompt(context)), *model_messages((*turn.history, *turn.said()))]
+    def _messages_so_far(
+        self, context: RequestContext, turn: Turn, demanded: DemandedOutput | None
+    ) -> list[ModelMessage]:
+        prompt = self.system_prompt(context) + ("" if demanded is None else demanded.instruction)
+        return [SystemMessage(prompt), *model_messages((*turn.history, *turn.said()))]
 
     def _allowed(self, turn: Turn) -> tuple[str, ...]:
         if turn.disable_tools:
@@ -81,7 +93,12 @@ class ToolLoopAgent(BaseAgent):
         return tuple(name for name in self.tool_names if not turn.allowed_tools or name in turn.allowed_tools)
 
     def _request(
-        self, turn: Turn, messages: Sequence[ModelMessage], allowed: Sequence[str], usage: Usage
+        self,
+        turn: Turn,
+        messages: Sequence[ModelMessage],
+        allowed: Sequence[str],
+        usage: Usage,
+        demanded: DemandedOutput | None,
     ) -> ModelRequest:
         options = turn.model_options
         cap = output_cap(options.max_output_tokens, usage, turn.limits)
@@ -90,8 +107,46 @@ class ToolLoopAgent(BaseAgent):
             messages=tuple(messages),
             tools=self._tools.specs(allowed),
             options=replace(options, max_output_tokens=cap),
+            deadline_time=turn.deadline_time,
+            output_schema=None if demanded is None else demanded.schema,
         )
 
     async def _ask(self, context: RequestContext, request: ModelRequest, sink: EventSink) -> ModelStep:
         async with aclosing(self._model.stream(context, request)) as chunks:
             return await read_step(chunks, sink)
+
+    def _consumed(self, step: ModelStep, request: ModelRequest) -> Usage:
+        """Return what one call of the model consumed; what nobody knows has no cost."""
+        usage = replace(step.finish.usage, model_calls=1)
+        return self._prices.priced(step.fallback_model or request.model, usage) if step.finish.is_usage_known else usage
+
+
+async def _ended(
+    turn: Turn, end: RunEnd, said: tuple[ItemEvent, ...], text: str, demanded: DemandedOutput | None
+) -> TurnEnd | None:
+    """End the turn with an answer; None, with all of it told, when another one is to be asked for.
+
+    An answer that does not fit what was demanded gets one chance to be mended; one that was cut or refused gets none.
+    """
+    if demanded is not None and end.stop_reason is StopReason.ANSWERED:
+        output = await demanded.of(text)
+        if output.json:
+            said = with_output(said, output.json)
+        elif OUTPUT_INVALID not in turn.warned():
+            await turn.sink.emit_all((*said, objection(said, output.problem)))
+            # So that after a crash, too, there is one chance and no more.
+            await turn.sink.flush()
+            return None
+        else:
+            end = output_invalid(output.problem)
+    if end.state is not RunState.SUCCEEDED or await turn.steering.close():
+        return TurnEnd(end, said)
+    # The user went on meanwhile, so this is not the last answer.
+    await turn.sink.emit_all(said)
+    return None
+
+
+def _usage_warning(step: ModelStep, turn: Turn) -> tuple[ItemEvent, ...]:
+    if step.finish.is_usage_known or USAGE_UNKNOWN in turn.warned():
+        return ()
+    return ((Warned(USAGE_UNKNOWN, _USAGE_UNKNOWN_MESSAGE), ""),)

@@ -24,6 +24,13 @@ def end_of_answer(finish: FinishChunk, usage: Usage, limits: Limits) -> RunEnd:
     return RunEnd(RunState.SUCCEEDED, _ANSWERS.get(finish.reason, StopReason.ANSWERED))
 
 
+def output_invalid(problem: str) -> RunEnd:
+    """Return the end of a run whose answer does not fit the schema asked for, nor did the one before it."""
+    message = f"the answer does not fit the schema: {problem}"
+    error = ErrorStatus(ErrorKind.ABORTED, Reason.OUTPUT_INVALID, message, {"problem": problem})
+    return RunEnd(RunState.FAILED, StopReason.ERROR, error)
+
+
 def limit_reached(usage: Usage, limits: Limits) -> RunEnd | None:
     """Return the end of a run that may not ask its model again, or None when it may.
 

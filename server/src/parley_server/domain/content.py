@@ -1,6 +1,7 @@
 """What a user may send: parts of text, images and files."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -35,11 +36,18 @@ class FilePart:
 ContentPart = TextPart | ImagePart | FilePart
 
 MAX_INPUT_TEXT_BYTES = 256 * 1024
+# Of a run: its input and all that is added to it.
+MAX_IMAGE_BYTES = 3 * 1024 * 1024
 
 
 def text_of(parts: tuple[ContentPart, ...]) -> str:
     """Join the text parts, a blank line between them."""
     return "\n\n".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def image_bytes_of(parts: Iterable[ContentPart]) -> int:
+    """Sum the bytes of the images that are given by value."""
+    return sum(len(part.content) for part in parts if isinstance(part, ImagePart))
 
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")

@@ -21,6 +21,8 @@ MAX_CONTEXT_BYTES = 4096
 MAX_METADATA_PAIRS = 16
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 
+# Read now: when the process is short of file descriptors it can be read no more.
+_UTC = zoneinfo.ZoneInfo("UTC")
 _LOCALE = re.compile(r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*\Z")
 
 
@@ -160,4 +162,4 @@ class RequestContext(BaseModel):
     @property
     def zone(self) -> zoneinfo.ZoneInfo:
         """The user's time zone."""
-        return zoneinfo.ZoneInfo(self.time_zone)
+        return _UTC if self.time_zone == _UTC.key else zoneinfo.ZoneInfo(self.time_zone)

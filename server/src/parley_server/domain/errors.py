@@ -75,6 +75,9 @@ class Reason(StrEnum):
     SERVER_OVERLOADED = auto()
     ATTEMPTS_EXHAUSTED = auto()
     RUN_NOT_STEERABLE = auto()
+    STORAGE_FULL = auto()
+    OUTPUT_INVALID = auto()
+    UNKNOWN_MODEL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,14 @@ class Violation:
 class ErrorStatus:
     """An error as a value: what a failed run keeps and what a client is told. Holds no exception text.
 
-    What varies in `message` is in `metadata` too.
+    What varies in `message` is in `metadata` too. `retry_after_s` is as in `ParleyError`.
     """
 
     kind: ErrorKind
     reason: Reason
     message: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    retry_after_s: float | None = None
 
 
 class StartError(Exception):
@@ -132,7 +136,7 @@ class ParleyError(Exception):
     @property
     def status(self) -> ErrorStatus:
         """The error as a value."""
-        return ErrorStatus(self.kind, self.reason, self.message, self.metadata)
+        return ErrorStatus(self.kind, self.reason, self.message, self.metadata, self.retry_after_s)
 
 
 class InvalidRequestError(ParleyError):
@@ -150,6 +154,16 @@ class InvalidRequestError(ParleyError):
     def of_all(cls, violations: Sequence[Violation]) -> "InvalidRequestError":
         """Build the error for all the fields that break a rule; at least one."""
         return cls("; ".join(map(str, violations)), violations=violations)
+
+
+class UnknownModelError(InvalidRequestError):
+    """The run names a model that the server has not, or that callers may not name."""
+
+    reason = Reason.UNKNOWN_MODEL
+
+    def __init__(self) -> None:
+        field, fault = "run.model_options.model", "is no model that may be named here; GetServerInfo lists them"
+        super().__init__(f"{field}: {fault}", violations=[Violation(field, fault)])
 
 
 class MalformedMessageError(ParleyError):
@@ -361,5 +375,15 @@ class StorageUnavailableError(ParleyError):
     kind = ErrorKind.UNAVAILABLE
     reason = Reason.STORAGE_UNAVAILABLE
 
+    def __init__(self, message: str = "the store is not available", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+
+
+class StorageFullError(StorageUnavailableError):
+    """The store has no room for the write, which did not happen; what is there can be read."""
+
+    reason = Reason.STORAGE_FULL
+
     def __init__(self) -> None:
-        super().__init__("the store is not available", retry_after_s=1.0)
+        # Until somebody makes room, and that takes a while.
+        super().__init__("the store is full", retry_after_s=5.0)

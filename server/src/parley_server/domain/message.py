@@ -16,12 +16,16 @@ class UserItem:
 
 @dataclass(frozen=True, slots=True)
 class AssistantItem:
-    """What the model said; `refusal` where it declined."""
+    """What the model said; `refusal` where it declined.
+
+    `objection` is what the model was told because its answer did not fit the schema asked for; its next one mends that.
+    """
 
     text: str
     refusal: str = ""
     output_json: str = ""
     reasoning_text: str = ""
+    objection: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ class RunSpec:
     model_options: ModelOptions = ModelOptions()
     allowed_tools: tuple[str, ...] = ()
     disable_tools: bool = False
+    output_schema_json: str = ""
     limits: Limits = Limits()
     concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.QUEUE
     disconnect_policy: DisconnectPolicy = DisconnectPolicy.CONTINUE
@@ -147,3 +148,4 @@ class Run:
     finish_time: datetime | None = None
     end: RunEnd | None = None
     output_text: str = ""
+    output_json: str = ""

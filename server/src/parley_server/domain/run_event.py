@@ -66,11 +66,15 @@ class ReasoningCompleted:
 
 @dataclass(frozen=True, slots=True)
 class MessageCompleted:
-    """An item of text is over; its deltas concatenate to `text`. `incomplete` when it was cut."""
+    """An item of text is over; its deltas concatenate to `text`. `incomplete` when it was cut.
+
+    `output_json` is what it says as JSON that fits the schema that the run's answer has to fit.
+    """
 
     text: str
     incomplete: bool = False
     refusal: str = ""
+    output_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +120,19 @@ class UsageUpdated:
     usage: Usage
 
 
+# Reasons of warnings that this server acts upon itself when it reads them again.
+OUTPUT_INVALID = "OUTPUT_INVALID"
+USAGE_UNKNOWN = "USAGE_UNKNOWN"
+# Another model than the one that was asked answers.
+MODEL_FALLBACK = "MODEL_FALLBACK"
+
+
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something the user should know that does not end the run."""
+    """Something the user should know that does not end the run.
+
+    OUTPUT_INVALID is of the item whose answer does not fit the schema asked for; the model is told the message.
+    """
 
     reason: str
     message: str

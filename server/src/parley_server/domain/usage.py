@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass
 
+MAX_COST_MICROS = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counts of one model call, or their sum over a run. `cached_input_tokens` are part of `input_tokens`."""
+    """Counts of one model call, or their sum over a run. `cached_input_tokens` are part of `input_tokens`.
+
+    `cost_micros` is in millionths of `currency_code`, and exactly the sum of what the model calls cost; None, with no
+    currency, where that of any of them is not known.
+    """
 
     input_tokens: int = 0
     cached_input_tokens: int = 0
@@ -13,9 +19,12 @@ class Usage:
     reasoning_tokens: int = 0
     model_calls: int = 0
     tool_calls: int = 0
+    cost_micros: int | None = None
+    currency_code: str = ""
 
     def __add__(self, other: "Usage") -> "Usage":
-        """Sum two usages."""
+        """Sum two usages. One without model calls adds nothing to the cost, and takes nothing from what is known."""
+        cost_micros, currency_code = _sum_of_costs([usage for usage in (self, other) if usage.model_calls])
         return Usage(
             self.input_tokens + other.input_tokens,
             self.cached_input_tokens + other.cached_input_tokens,
@@ -23,4 +32,14 @@ class Usage:
             self.reasoning_tokens + other.reasoning_tokens,
             self.model_calls + other.model_calls,
             self.tool_calls + other.tool_calls,
+            cost_micros,
+            currency_code,
         )
+
+
+def _sum_of_costs(usages: list[Usage]) -> tuple[int | None, str]:
+    costs = [usage.cost_micros for usage in usages if usage.cost_micros is not None]
+    currencies = {usage.currency_code for usage in usages}
+    if len(costs) < len(usages) or len(currencies) != 1 or sum(costs) > MAX_COST_MICROS:
+        return None, ""
+    return sum(costs), currencies.pop()

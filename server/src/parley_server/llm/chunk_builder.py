@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from parley_server.domain.usage import Usage
+from parley_server.llm.finish_words import finish_reason
 from parley_server.llm.model_errors import incomplete, invalid
 from parley_server.llm.model_service import (
     FinishChunk,
@@ -13,22 +14,10 @@ from parley_server.llm.model_service import (
     RefusalChunk,
     TextChunk,
 )
-from parley_server.llm.sse import SseEvent
+from parley_server.llm.sse import DONE, SseEvent
 from parley_server.llm.tool_call_builder import ToolCallBuilder, new_call_id
-from parley_server.llm.wire import Choice, Chunk, Delta, decode
-
-_DONE = b"[DONE]"
-_FINISH_WORDS = {
-    "length": FinishReason.LENGTH,
-    "max_tokens": FinishReason.LENGTH,
-    "max_output_tokens": FinishReason.LENGTH,
-    "model_length": FinishReason.LENGTH,
-    "content_filter": FinishReason.CONTENT_FILTER,
-    "content_filtered": FinishReason.CONTENT_FILTER,
-    "safety": FinishReason.CONTENT_FILTER,
-    "refusal": FinishReason.REFUSAL,
-}
-_MAX_COUNT = 2**53
+from parley_server.llm.usage_counts import has_counts, read_usage
+from parley_server.llm.wire import Choice, Chunk, Delta, ToolCallDelta, decode, whole_characters
 
 
 class ChunkBuilder:
@@ -44,8 +33,13 @@ class ChunkBuilder:
         self._refusal: list[str] = []
         self._calls = ToolCallBuilder(make_call_id)
         self._usage = Usage(model_calls=1)
-        self._finish_word = ""
+        self._is_usage_known = False
+        # Which of several alternatives is read; None until one came.
+        self._alternative: int | None = None
+        self._reason: FinishReason | None = None
+        self._answered = False
         self._refused = False
+        self._is_whole = False
         self._done = False
         self._failure: ModelError | None = None
 
@@ -57,7 +51,7 @@ class ChunkBuilder:
     @property
     def has_finish_reason(self) -> bool:
         """Whether the answer is complete; only its usage may still be on the way."""
-        return bool(self._finish_word) and self._failure is None
+        return self._reason is not None and self._failure is None
 
     def feed(self, events: Iterable[SseEvent]) -> list[ModelChunk]:
         """Take the events of one read and return what they add to the answer."""
@@ -74,62 +68,101 @@ class ChunkBuilder:
         """Return the last chunk, once the stream has ended or `is_over`.
 
         Raises:
-            ModelError: the stream failed, or ended without a finish reason (MODEL_STREAM_INCOMPLETE).
+            ModelError: the stream failed, or ended before the answer was whole (MODEL_STREAM_INCOMPLETE).
         """
         if self._failure is not None:
             raise self._failure
-        if not self._finish_word:
+        if self._reason is None and not self._is_complete_without_reason():
             raise incomplete()
-        reason = _FINISH_WORDS.get(self._finish_word, FinishReason.STOP)
+        reason = self._reason or FinishReason.STOP
         cut = reason in {FinishReason.LENGTH, FinishReason.CONTENT_FILTER}
         calls = self._calls.finish(cut=cut)
         if calls:
             reason = FinishReason.TOOL_CALLS
         elif self._refused and reason is FinishReason.STOP:
             reason = FinishReason.REFUSAL
-        return FinishChunk(reason, calls, self._usage)
+        return FinishChunk(reason, calls, self._usage, is_usage_known=self._is_usage_known)
+
+    def _is_complete_without_reason(self) -> bool:
+        """Take the end of the stream for the reason, when there is an answer and no part of it is missing."""
+        has_ended = self._done or self._is_whole
+        return has_ended and self._answered and self._calls.are_whole()
 
     def _take(self, event: SseEvent) -> None:
-        if event.event_type == b"error":
+        payload, event_type, is_cut, problem = event
+        if problem:
+            raise invalid(problem)
+        if event_type == b"error":
             raise invalid("it reports an error")
-        payload = event.payload.strip()
-        if payload == _DONE:
+        payload = payload.strip()
+        if payload == DONE:
             self._done = True
         elif payload:
-            self._take_chunk(decode(payload))
+            try:
+                chunk = decode(payload)
+            except ModelError:
+                if is_cut:
+                    return
+                raise
+            self._take_chunk(chunk)
 
     def _take_chunk(self, chunk: Chunk) -> None:
-        if chunk.error or chunk.kind == "error" or (chunk.error_message and not chunk.choices):
+        if _reports_error(chunk):
             raise invalid("it reports an error")
-        if chunk.usage:
-            self._usage = _usage(chunk.usage)
+        self._take_usage(chunk.usage)
         if chunk.choices:
-            self._take_choice(chunk.choices[0])
+            if len(chunk.choices) > 1:
+                self._choose(chunk.choices)
+            may_be_message = not self._answered
+            for choice in chunk.choices:
+                self._take_choice(choice, may_be_message=may_be_message)
 
-    def _take_choice(self, choice: Choice) -> None:
-        delta = choice.delta or choice.message
-        if delta is not None:
-            self._take_delta(delta)
-        if choice.usage:
-            self._usage = _usage(choice.usage)
-        if choice.error or choice.finish_reason == "error":
+    def _take_choice(self, choice: Choice, *, may_be_message: bool) -> None:
+        if isinstance(choice.index, int):
+            if self._alternative is None:
+                self._alternative = choice.index
+            elif choice.index != self._alternative:
+                return
+        if isinstance(choice.delta, Delta):
+            self._take_delta(choice.delta)
+        elif choice.message is not None and may_be_message:
+            self._take_delta(choice.message)
+            self._is_whole = True
+        self._take_usage(choice.usage)
+        if choice.error:
             raise invalid("it reports an error")
-        if choice.finish_reason and not self._finish_word:
-            self._finish_word = choice.finish_reason.lower()
+        if choice.finish_reason and isinstance(choice.finish_reason, str):
+            self._take_reason(finish_reason(choice.finish_reason))
+
+    def _take_reason(self, reason: FinishReason) -> None:
+        """Take the first; a later one counts when it tells of a cut and the first did not."""
+        if self._reason in {None, FinishReason.STOP}:
+            self._reason = reason
+
+    def _choose(self, choices: list[Choice]) -> None:
+        """Choose among alternatives, though one was asked for. Without indexes they are parts of one answer."""
+        indexes = [choice.index for choice in choices if isinstance(choice.index, int)]
+        if self._alternative is None and indexes:
+            self._alternative = min(indexes)
 
     def _take_delta(self, delta: Delta) -> None:
         if isinstance(delta.content, str):
-            self._text.append(delta.content)
-        elif isinstance(delta.content, list):
-            self._take_parts(delta.content)
+            if delta.content:
+                self._text.append(delta.content)
+        elif delta.content is not None:
+            self._take_parts(delta.content if isinstance(delta.content, list) else [delta.content])
         # Servers that are changing the field's name send both, alike.
         reasoning = delta.reasoning_content or delta.reasoning
         if isinstance(reasoning, str):
             self._reasoning.append(reasoning)
-        if isinstance(delta.refusal, str):
+        if delta.refusal and isinstance(delta.refusal, str):
             self._refusal.append(delta.refusal)
         for call in delta.tool_calls or ():
-            self._calls.add(call)
+            if call is not None:
+                self._calls.add(call)
+        if delta.function_call is not None:
+            self._calls.add(ToolCallDelta(function=delta.function_call))
+        self._answered = self._answered or bool(self._text or self._refusal or self._calls)
 
     def _take_parts(self, parts: list[object]) -> None:
         """Take content that is a list: text parts, and thinking that is a list of text parts again."""
@@ -138,6 +171,11 @@ class ChunkBuilder:
                 self._text.extend(_texts([part]))
                 thinking = part.get("thinking")
                 self._reasoning.extend(_texts(thinking if isinstance(thinking, list) else [thinking]))
+
+    def _take_usage(self, counts: object) -> None:
+        if counts:
+            self._usage = read_usage(counts)
+            self._is_usage_known = has_counts(self._usage)
 
     def _drain(self) -> list[ModelChunk]:
         chunks: list[ModelChunk] = []
@@ -151,42 +189,28 @@ class ChunkBuilder:
         return chunks
 
 
+def _reports_error(chunk: Chunk) -> bool:
+    if chunk.error or chunk.kind == "error" or chunk.event_type == "error":
+        return True
+    if chunk.choices or chunk.usage:
+        return False
+    return bool(chunk.error_message or chunk.message or chunk.msg or chunk.detail)
+
+
 def _joined(pieces: list[str]) -> str:
-    """Empty `pieces` into one text; PostgreSQL stores no NUL."""
-    text = "".join(pieces).replace("\x00", "\ufffd")
+    """Empty `pieces` into one text, but for half a character at its end; PostgreSQL stores no NUL."""
+    text = "".join(pieces)
     pieces.clear()
-    return text
+    if text.isascii():
+        return text.replace("\x00", "\ufffd")
+    if "\ud800" <= text[-1] <= "\udbff":
+        pieces.append(text[-1])
+        text = text[:-1]
+    return whole_characters(text).replace("\x00", "\ufffd")
 
 
 def _texts(parts: list[object]) -> Iterator[str]:
     for part in parts:
         text = part.get("text") if isinstance(part, Mapping) else part
-        if isinstance(text, str):
+        if text and isinstance(text, str):
             yield text
-
-
-def _usage(counts: object) -> Usage:
-    """Read the counts of one model call under the names that servers use; what is no count is 0."""
-    return Usage(
-        input_tokens=_count(counts, "prompt_tokens", "input_tokens"),
-        cached_input_tokens=_count(_field(counts, "prompt_tokens_details", "input_tokens_details"), "cached_tokens")
-        or _count(counts, "prompt_cache_hit_tokens"),
-        output_tokens=_count(counts, "completion_tokens", "output_tokens"),
-        reasoning_tokens=_count(
-            _field(counts, "completion_tokens_details", "output_tokens_details"), "reasoning_tokens"
-        ),
-        model_calls=1,
-    )
-
-
-def _count(counts: object, *names: str) -> int:
-    value = _field(counts, *names)
-    return min(value, _MAX_COUNT) if isinstance(value, int) and value > 0 else 0
-
-
-def _field(mapping: object, *names: str) -> object:
-    if isinstance(mapping, Mapping):
-        for name in names:
-            if mapping.get(name) is not None:
-                return mapping[name]
-    return None

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from parley_server.domain.errors import ErrorKind, Reason
-from parley_server.llm.model_service import ModelError
+from parley_server.llm.model_service import ModelError, Remedy
 
 MAX_RETRY_AFTER_S = 3600.0
 
@@ -26,27 +26,68 @@ class ModelStatusError(ModelError):
         self, kind: ErrorKind, reason: Reason, message: str, *, http_status: int, headers: Mapping[str, str]
     ) -> None:
         status = {"http_status": str(http_status)}
-        super().__init__(kind, reason, message, metadata=status, retry_after_s=retry_after_s(headers))
+        remedy = _remedy(http_status)
+        super().__init__(kind, reason, message, metadata=status, retry_after_s=retry_after_s(headers), remedy=remedy)
         self.http_status = http_status
         self.upstream_request_id = upstream_request_id(headers)
+
+
+class UnverifiedServerError(ModelError):
+    """No secure connection could be made; `hint` says in the log what the operator can do."""
+
+    def __init__(self, hint: str) -> None:
+        super().__init__(
+            ErrorKind.UNAVAILABLE,
+            Reason.MODEL_UNAVAILABLE,
+            "no secure connection to the model's server could be made",
+            # A certificate does not mend itself.
+            remedy=Remedy.ASK_ANOTHER,
+        )
+        self.hint = hint
+
+
+class BreakerOpenError(ModelError):
+    """The model failed so often just now that it is not asked at the moment."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(
+            ErrorKind.UNAVAILABLE,
+            Reason.MODEL_UNAVAILABLE,
+            "the model's server fails and is not asked for a few seconds",
+            retry_after_s=retry_after_s,
+            remedy=Remedy.ASK_ANOTHER,
+        )
 
 
 def unavailable() -> ModelError:
     """The server cannot be reached, or hung up before it answered."""
     return ModelError(
-        ErrorKind.UNAVAILABLE, Reason.MODEL_UNAVAILABLE, "the model's server could not be reached or hung up"
+        ErrorKind.UNAVAILABLE,
+        Reason.MODEL_UNAVAILABLE,
+        "the model's server could not be reached or hung up",
+        remedy=Remedy.ASK_AGAIN,
     )
 
 
-def timed_out() -> ModelError:
-    """The server took longer than the settings allow."""
-    return ModelError(ErrorKind.DEADLINE_EXCEEDED, Reason.MODEL_TIMEOUT, "the model's server did not answer in time")
+def timed_out(remedy: Remedy = Remedy.ASK_ANOTHER) -> ModelError:
+    """The server took longer than the settings allow. What was sent may be answered, and paid for, all the same."""
+    return ModelError(
+        ErrorKind.DEADLINE_EXCEEDED, Reason.MODEL_TIMEOUT, "the model's server did not answer in time", remedy=remedy
+    )
+
+
+def not_connected_in_time() -> ModelError:
+    """No connection could be made, or none was free, for so long that the server was not even asked."""
+    return timed_out(Remedy.ASK_AGAIN)
 
 
 def incomplete() -> ModelError:
-    """The answer began and ended without saying that it was finished."""
+    """The answer ended without saying that it was finished; a remedy is left only when it had not begun."""
     return ModelError(
-        ErrorKind.UNAVAILABLE, Reason.MODEL_STREAM_INCOMPLETE, "the model's answer ended before it was finished"
+        ErrorKind.UNAVAILABLE,
+        Reason.MODEL_STREAM_INCOMPLETE,
+        "the model's answer ended before it was finished",
+        remedy=Remedy.ASK_AGAIN,
     )
 
 
@@ -82,6 +123,13 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     except (ValueError, OverflowError):
         return None
     return seconds if math.isfinite(seconds) and 0 <= seconds <= MAX_RETRY_AFTER_S else None
+
+
+def _remedy(status: int) -> Remedy:
+    """Tell what passes by itself (408, 409, 425, 429 and the server's own faults) from what does not."""
+    if status in {501, 505}:
+        return Remedy.ASK_ANOTHER
+    return Remedy.ASK_AGAIN if status >= 500 or status in {408, 409, 425, 429} else Remedy.NONE
 
 
 def _seconds(value: str) -> float:

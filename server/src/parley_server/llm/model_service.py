@@ -2,8 +2,11 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import datetime
+from enum import IntEnum, StrEnum
 from typing import Protocol
+
+from pydantic import SecretStr
 
 from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
@@ -29,10 +32,11 @@ class UserMessage:
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """What the model answered before, with the tool calls it made."""
+    """What the model answered before, with the tool calls it made and what it told of its reasoning."""
 
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,41 @@ ModelMessage = SystemMessage | UserMessage | AssistantMessage | ToolMessage
 
 
 @dataclass(frozen=True, slots=True)
+class OutputSchema:
+    """A JSON Schema that the answer has to fit: its text, an object in JSON.
+
+    `is_object` tells that every answer that fits is an object, `is_strict` that it is of the kind whose fit a server of
+    OpenAI's warrants: no property is optional and none may be added.
+    """
+
+    json: str
+    is_object: bool = False
+    is_strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCredential:
+    """A user's own key for one provider; it is sent in the place of the settings' and to no other."""
+
+    provider: str
+    api_key: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One call of the model. `model` is never empty here."""
+    """One call of the model. `model` is never empty here.
+
+    Whoever asks stops at `deadline_time` (UTC), so that nothing needs to be begun that would be done only then. With a
+    `credential` a model of another provider is not asked.
+    """
 
     model: str
     messages: tuple[ModelMessage, ...]
     tools: tuple[ToolSpec, ...] = ()
     options: ModelOptions = ModelOptions()
+    deadline_time: datetime | None = None
+    output_schema: OutputSchema | None = None
+    credential: ModelCredential | None = None
 
 
 class FinishReason(StrEnum):
@@ -64,6 +96,14 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     CONTENT_FILTER = "content_filter"
     REFUSAL = "refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackChunk:
+    """Another model answers than the one that was asked, which is not available; before the answer's first chunk."""
+
+    model: str
+    asked_model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +129,35 @@ class RefusalChunk:
 
 @dataclass(frozen=True, slots=True)
 class FinishChunk:
-    """The end of a complete stream: always the last chunk, exactly once. `tool_calls` are whole, in call order."""
+    """The end of a complete stream: always the last chunk, exactly once. `tool_calls` are whole, in call order.
+
+    `is_usage_known` is False when the server did not tell the usage, whose counts are 0 then.
+    """
 
     reason: FinishReason
     tool_calls: tuple[ToolCall, ...] = ()
     usage: Usage = Usage()
+    is_usage_known: bool = True
 
 
-ModelChunk = TextChunk | ReasoningChunk | RefusalChunk | FinishChunk
+ModelChunk = FallbackChunk | TextChunk | ReasoningChunk | RefusalChunk | FinishChunk
+
+
+class Remedy(IntEnum):
+    """What may still lead to an answer after a failure; the greater includes the smaller."""
+
+    NONE = 0
+    """Nothing: the answer had begun, or every model would refuse."""
+
+    ASK_ANOTHER = 1
+    """Another model. The same again would fail the same, or be paid for twice."""
+
+    ASK_AGAIN = 2
+    """The same again: the cause may pass, and nothing of an answer had come."""
 
 
 class ModelError(ParleyError):
-    """A model call that failed; ends the run FAILED with this reason.
+    """A model call that failed; ends the run FAILED with this reason, unless its `remedy` helps.
 
     The message is Parley's own sentence: never the upstream's text, which may hold keys or host names.
     """
@@ -113,8 +170,10 @@ class ModelError(ParleyError):
         *,
         metadata: Mapping[str, str] | None = None,
         retry_after_s: float | None = None,
+        remedy: Remedy = Remedy.NONE,
     ) -> None:
         super().__init__(message, metadata=metadata, retry_after_s=retry_after_s)
+        self.remedy = remedy
         self.kind = kind  # type: ignore[misc]  # one class for all model failures; each is told by its reason
         self.reason = reason  # type: ignore[misc]
 

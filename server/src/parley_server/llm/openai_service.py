@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from parley_server.domain.context import RequestContext
 from parley_server.llm.chunk_builder import ChunkBuilder
-from parley_server.llm.model_errors import ModelStatusError
-from parley_server.llm.model_service import ModelChunk, ModelError, ModelRequest
-from parley_server.llm.model_settings import ModelSettings
+from parley_server.llm.model_errors import ModelStatusError, UnverifiedServerError
+from parley_server.llm.model_service import ModelChunk, ModelError, ModelRequest, Remedy
+from parley_server.llm.model_settings import ModelServerSettings
+from parley_server.llm.opening import Opening
 from parley_server.llm.patience import Patience
-from parley_server.llm.request_body import encode_request, max_tokens_field
+from parley_server.llm.provider_profiles import profile_of
+from parley_server.llm.request_body import encode_request
 from parley_server.llm.sse import SseSplitter
 
 if TYPE_CHECKING:
@@ -33,20 +36,23 @@ class OpenAIService:
     first call waits for what is left of it.
     """
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelServerSettings) -> None:
         self._gap_timeout_s = settings.gap_timeout_s
         self._first_event_timeout_s = settings.first_event_timeout_s
-        self._max_tokens_field = max_tokens_field(settings.base_url)
-        self._upstream = asyncio.create_task(asyncio.to_thread(_open_upstream, settings))
+        self._total_timeout_s = settings.total_timeout_s
+        self._base_url = settings.base_url
+        self._profile_settings = settings.profile
+        self._upstream = Opening(partial(_open_upstream, settings))
 
     async def stream(self, context: RequestContext, request: ModelRequest) -> AsyncGenerator[ModelChunk]:
         """Ask, and yield chunks as they arrive; what is promised is written at ModelService."""
-        body = encode_request(request, self._max_tokens_field)
-        upstream = await asyncio.shield(self._upstream)
-        patience = Patience(self._first_event_timeout_s)
+        body = encode_request(request, profile_of(self._base_url, request.model, self._profile_settings))
+        api_key = None if request.credential is None else request.credential.api_key
+        patience = Patience(self._first_event_timeout_s, self._total_timeout_s)
         log = _log.bind(request_id=context.request_id, model=request.model)
         try:
-            answer = await patience.wait(upstream.post(body))
+            upstream = await self._upstream.result()
+            answer = await patience.wait(upstream.post(body, api_key))
             log = log.bind(upstream_request_id=answer.upstream_request_id)
             async with aclosing(answer), aclosing(self._chunks(answer, patience)) as chunks:
                 async for chunk in chunks:
@@ -59,7 +65,12 @@ class OpenAIService:
                 upstream_request_id=error.upstream_request_id,
             )
             raise
+        except UnverifiedServerError as error:
+            log.error("model_call_failed", reason=error.reason, hint=error.hint)  # noqa: TRY400  # the hint says it all
+            raise
         except ModelError as error:
+            if patience.is_renewed:
+                error.remedy = Remedy.NONE
             log.warning("model_call_failed", reason=error.reason)
             raise
         finally:
@@ -67,8 +78,8 @@ class OpenAIService:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        upstream = await asyncio.shield(self._upstream)
-        await upstream.aclose()
+        if upstream := await self._upstream.settled():
+            await upstream.aclose()
 
     async def _chunks(self, answer: "UpstreamAnswer", patience: Patience) -> AsyncGenerator[ModelChunk]:
         splitter, builder = SseSplitter(), ChunkBuilder()
@@ -79,7 +90,8 @@ class OpenAIService:
             events = splitter.finish() if ended else splitter.feed(read)
             for chunk in builder.feed(events):
                 yield chunk
-            if events:
+            # Some servers keep a connection alive by events that say nothing.
+            if any(event.payload.strip() for event in events):
                 usage_timeout_s = min(_USAGE_TIMEOUT_S, self._gap_timeout_s)
                 patience.renew(usage_timeout_s if builder.has_finish_reason else self._gap_timeout_s)
         yield builder.finish()
@@ -87,7 +99,7 @@ class OpenAIService:
             await _drain(answer)
 
 
-def _open_upstream(settings: ModelSettings) -> "Upstream":
+def _open_upstream(settings: ModelServerSettings) -> "Upstream":
     from parley_server.llm.upstream import Upstream  # noqa: PLC0415 - importing openai takes most of a second
 
     return Upstream(settings)

@@ -1,6 +1,7 @@
 """Time-outs that count waiting alone: a slow reader of the answer never makes the model look slow."""
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -11,14 +12,16 @@ T = TypeVar("T")
 
 
 class Patience:
-    """Seconds of waiting that are left. Every wait takes from them; an event gives new ones.
+    """Seconds of waiting that are left. Every wait takes from them; an event gives new ones, up to `total_s` in all.
 
     One timer serves all waits, since one for each would be a good part of what a chunk costs: it is set to the end of
     a wait and left there, and when it goes off it sees whether a later wait needs it again. Close it in the end.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._left = seconds
+    def __init__(self, seconds: float, total_s: float = math.inf) -> None:
+        self._left = min(seconds, total_s)
+        self._total_left = total_s
+        self.is_renewed = False
         self._loop = asyncio.get_running_loop()
         self._cut_off = CutOff(self._loop)
         # When the present wait is over; None while nothing waits.
@@ -27,7 +30,8 @@ class Patience:
 
     def renew(self, seconds: float) -> None:
         """Start over with `seconds`."""
-        self._left = seconds
+        self._left = min(seconds, self._total_left)
+        self.is_renewed = True
 
     async def wait(self, awaitable: Awaitable[T]) -> T:
         """Await within what is left. Raises ModelError MODEL_TIMEOUT."""
@@ -41,7 +45,9 @@ class Patience:
             raise timed_out() from error
         finally:
             self._end = None
-            self._left -= self._loop.time() - started
+            waited = self._loop.time() - started
+            self._left -= waited
+            self._total_left -= waited
 
     def close(self) -> None:
         """Stop the timer."""

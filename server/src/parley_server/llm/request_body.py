@@ -1,7 +1,7 @@
 """Writes a ModelRequest as the body of a chat-completions call. Its cost hardly grows with the history."""
 
 import base64
-from urllib.parse import urlsplit
+from collections.abc import Iterator
 
 import msgspec
 
@@ -14,87 +14,127 @@ from parley_server.llm.model_service import (
     ModelError,
     ModelMessage,
     ModelRequest,
+    OutputSchema,
     SystemMessage,
     ToolMessage,
     UserMessage,
 )
-from parley_server.llm.model_settings import OFFICIAL_BASE_URL
+from parley_server.llm.provider_profiles import ProviderProfile
 
 JsonObject = dict[str, object]
 
-_OFFICIAL_HOST = urlsplit(OFFICIAL_BASE_URL).hostname
 _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def max_tokens_field(base_url: str) -> str:
-    """Name the field that limits the output.
+def encode_request(request: ModelRequest, profile: ProviderProfile) -> bytes:
+    """Write the body as the server takes it; options that are not set are left to the server.
 
-    OpenAI's reasoning models refuse `max_tokens`; most compatible servers know nothing else and ignore
-    `max_completion_tokens`, which would lift the limit in silence.
+    What only makes an answer easier to get right is left out where the server does not take it: a response format,
+    the mark of strict schemas. What would make it another answer is refused.
+
+    Raises ModelError MODEL_REQUEST_REJECTED for what this model, or any, cannot be sent.
     """
-    return "max_completion_tokens" if urlsplit(base_url).hostname == _OFFICIAL_HOST else "max_tokens"
-
-
-def encode_request(request: ModelRequest, max_tokens_name: str) -> bytes:
-    """Write the body; options that are not set are left to the server.
-
-    Raises ModelError MODEL_REQUEST_REJECTED for content that no model can be sent.
-    """
+    for option in _refused(request.options, profile):
+        raise _rejected(f"this model does not take {option}", option)
     body: JsonObject = {
         "model": request.model,
-        "messages": [_message(message) for message in request.messages],
+        "messages": [_message(message, profile) for message in request.messages],
         "stream": True,
-        "stream_options": {"include_usage": True},
-        **_options(request.options, max_tokens_name),
+        **_options(request.options, profile),
     }
-    if request.tools:
+    if profile.stream_options:
+        body["stream_options"] = {"include_usage": True}
+    if request.tools and profile.tools is not False:
         body["tools"] = [_tool(tool) for tool in request.tools]
+        if not profile.parallel_tool_calls:
+            body["parallel_tool_calls"] = False
+    if request.output_schema is not None and ("tools" not in body or profile.format_beside_tools):
+        body |= _response_format(request.output_schema, profile)
     return _encode(body)
 
 
-def _options(options: ModelOptions, max_tokens_name: str) -> JsonObject:
+def _refused(options: ModelOptions, profile: ProviderProfile) -> Iterator[str]:
+    """Yield the options that are set and that the model is known not to take."""
+    if profile.sampling is False and options.temperature is not None:
+        yield "temperature"
+    if profile.sampling is False and options.top_p is not None:
+        yield "top_p"
+    if profile.stop is False and options.stop:
+        yield "stop"
+    if profile.seed_field == "none" and options.seed is not None:
+        yield "seed"
+
+
+def _options(options: ModelOptions, profile: ProviderProfile) -> JsonObject:
     wishes: JsonObject = {
         "temperature": options.temperature,
         "top_p": options.top_p,
-        max_tokens_name: options.max_output_tokens,
+        profile.max_tokens_field: options.max_output_tokens,
         "stop": options.stop or None,
-        "seed": options.seed,
+        profile.seed_field: options.seed,
     }
     return {name: value for name, value in wishes.items() if value is not None}
 
 
-def _message(message: ModelMessage) -> JsonObject:
+def _response_format(schema: OutputSchema, profile: ProviderProfile) -> JsonObject:
+    # Servers take objects alone.
+    if profile.response_format == "none" or not schema.is_object:
+        return {}
+    if profile.response_format == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    named: JsonObject = {"name": "output", "schema": msgspec.Raw(schema.json.encode())}
+    if profile.strict_schemas and schema.is_strict:
+        named["strict"] = True
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
+def _message(message: ModelMessage, profile: ProviderProfile) -> JsonObject:
     match message:
         case SystemMessage(text):
-            return {"role": "system", "content": text}
+            return {"role": profile.system_role, "content": text}
         case UserMessage(parts):
-            return {"role": "user", "content": _user_content(parts)}
-        case AssistantMessage(text, ()):
-            return {"role": "assistant", "content": text}
-        case AssistantMessage(text, calls):
-            return {"role": "assistant", "content": text or None, "tool_calls": [_call(call) for call in calls]}
+            return {"role": "user", "content": _user_content(parts, profile)}
+        case AssistantMessage():
+            return _assistant_message(message, profile)
         case ToolMessage(call_id, content):
             return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
-def _user_content(parts: tuple[ContentPart, ...]) -> object:
+def _assistant_message(message: AssistantMessage, profile: ProviderProfile) -> JsonObject:
+    calls = [_call(call) for call in message.tool_calls]
+    written: JsonObject = {"role": "assistant", "content": message.text}
+    if calls:
+        written |= {"content": message.text or None, "tool_calls": calls}
+    # DeepSeek wants the field with every answer that called tools, be it empty.
+    if (calls and profile.replay_reasoning == "tool_calls") or profile.replay_reasoning == "always":
+        written[profile.reasoning_field] = message.reasoning
+    return written
+
+
+def _user_content(parts: tuple[ContentPart, ...], profile: ProviderProfile) -> object:
     """Write text alone as one string, which every server takes; only images need the list form."""
     if all(isinstance(part, TextPart) for part in parts):
         return text_of(parts)
-    return [_part(part) for part in parts]
+    return [_part(part, profile) for part in parts]
 
 
-def _part(part: ContentPart) -> JsonObject:
+def _part(part: ContentPart, profile: ProviderProfile) -> JsonObject:
     match part:
         case TextPart(text):
             return {"type": "text", "text": text}
+        case ImagePart() if profile.images is False:
+            raise _rejected("this model does not take images, of which the conversation holds one", "images")
         case ImagePart():
             return {"type": "image_url", "image_url": {"url": part.uri or _data_url(part)}}
         case FilePart():
-            raise ModelError(
-                ErrorKind.FAILED_PRECONDITION, Reason.MODEL_REQUEST_REJECTED, "the model cannot be sent uploaded files"
-            )
+            raise _rejected("the model cannot be sent uploaded files", "files")
+
+
+def _rejected(message: str, option: str) -> ModelError:
+    return ModelError(
+        ErrorKind.FAILED_PRECONDITION, Reason.MODEL_REQUEST_REJECTED, message, metadata={"option": option}
+    )
 
 
 def _data_url(image: ImagePart) -> str:

@@ -6,16 +6,27 @@ the history, and builds an object for every chunk, which costs many times what t
 Importing this module imports `openai`, which takes most of a second.
 """
 
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 import aiohttp
 import httpx2
 import openai
+from pydantic import SecretStr
 
-from parley_server.llm.model_errors import incomplete, invalid, refused, timed_out, unavailable, upstream_request_id
+from parley_server.llm.model_errors import (
+    UnverifiedServerError,
+    incomplete,
+    invalid,
+    not_connected_in_time,
+    refused,
+    timed_out,
+    unavailable,
+    upstream_request_id,
+)
 from parley_server.llm.model_service import ModelError
-from parley_server.llm.model_settings import ModelSettings
+from parley_server.llm.model_settings import ModelServerSettings
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
 
@@ -55,9 +66,9 @@ class UpstreamAnswer:
 
 
 class Upstream:
-    """The pooled connections to one model server."""
+    """The pooled connections to one model server. Raises UnverifiedServerError without the CAs to know it by."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelServerSettings) -> None:
         timeout = httpx2.Timeout(None, connect=settings.connect_timeout_s, pool=settings.connect_timeout_s)
         key = settings.api_key.get_secret_value()
         self._headers = _HEADERS if key else {**_HEADERS, "Authorization": openai.Omit()}
@@ -67,6 +78,7 @@ class Upstream:
             max_retries=0,
             timeout=timeout,
             http_client=openai.DefaultAioHttpClient(
+                verify=_ssl_context(),
                 timeout=timeout,
                 # A redirect would send the conversation to a host nobody configured.
                 follow_redirects=False,
@@ -74,14 +86,18 @@ class Upstream:
             ),
         )
 
-    async def post(self, body: bytes) -> UpstreamAnswer:
-        """Send a chat-completions request and return when the server says 200.
+    async def post(self, body: bytes, api_key: SecretStr | None = None) -> UpstreamAnswer:
+        """Send a chat-completions request, with a key of its own if there is one, and return when the server says 200.
 
         Raises ModelError when it says anything else, or nothing.
         """
+        headers = self._headers
+        if api_key is not None:
+            # The SDK sends what a call says instead of the client's own.
+            headers = {**headers, "Authorization": f"Bearer {api_key.get_secret_value()}"}
         try:
             response = await self._client.post(
-                "/chat/completions", cast_to=httpx2.Response, content=body, options={"headers": self._headers}
+                "/chat/completions", cast_to=httpx2.Response, content=body, options={"headers": headers}
             )
         except _CONNECTION_ERRORS as error:
             raise _error_of(error, unavailable()) from error
@@ -109,13 +125,38 @@ async def _head(response: httpx2.Response) -> bytes:
     return body
 
 
+def _ssl_context() -> ssl.SSLContext:
+    try:
+        return httpx2.create_ssl_context()
+    except (FileNotFoundError, PermissionError, ssl.SSLError) as error:
+        raise UnverifiedServerError(
+            "the CA certificates cannot be read: correct or unset SSL_CERT_FILE and SSL_CERT_DIR"
+        ) from error
+
+
 def _error_of(error: Exception, otherwise: ModelError) -> ModelError:
     """Tell what happened by the causes: the SDK's own classes call a hang-up a time-out of connecting."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+            return UnverifiedServerError(_certificate_hint(cause))
+        if isinstance(cause, aiohttp.ClientConnectorSSLError):
+            return UnverifiedServerError("there was no TLS handshake: is the server's port one for https?")
+        if isinstance(cause, aiohttp.ConnectionTimeoutError):
+            return not_connected_in_time()
         if isinstance(cause, TimeoutError):
             return timed_out()
         if isinstance(cause, aiohttp.ClientResponseError):
             return invalid("it is not HTTP")
         cause = cause.__cause__
     return otherwise
+
+
+def _certificate_hint(error: BaseException) -> str:
+    """Say what an operator can do; OpenSSL's own words say what is wrong with the certificate."""
+    verification = getattr(error, "certificate_error", error)
+    problem = getattr(verification, "verify_message", "") or "it does not fit the server"
+    return (
+        f"the server's certificate is refused: {problem}; if its CA is to be trusted, install the package "
+        "ca-certificates, add the CA to the system's, or name a file of CAs in SSL_CERT_FILE"
+    )

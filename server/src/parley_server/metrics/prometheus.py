@@ -18,11 +18,13 @@ from parley_server.metrics.recorder import CallEnd, CallType, Gauge
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+_MODEL = ("provider", "model")
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
 # A unary call is done in a millisecond, a stream takes as long as its run.
 _CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+_FIRST_EVENT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 _UNIT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _GAUGES = {
@@ -76,6 +78,7 @@ class PrometheusRecorder:
             "parley_run_log_commit_units", "Writes in one commit.", registry=registry, buckets=_UNIT_BUCKETS
         )
         rows = Counter("parley_run_journal_rows_total", "Rows of the run journal.", ("change",), registry=registry)
+        self._models = _ModelMetrics(registry)
         self._written, self._swept = rows.labels("written"), rows.labels("swept")
 
     def scrape(self) -> bytes:
@@ -93,6 +96,10 @@ class PrometheusRecorder:
             self._seconds.labels(*labels),
             lambda code, end: (self._handled.labels(*labels, code), self._ends.labels(*labels, end.value)),
         )
+
+    def model(self, provider: str, model: str) -> "_ModelCounters":
+        """See `Recorder`."""
+        return _ModelCounters(self._models, (provider, model))
 
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """See `Recorder`."""
@@ -148,3 +155,47 @@ class _MethodCounters:
         handled.inc()
         ends.inc()
         self._observe(seconds)
+
+
+class _ModelMetrics:
+    """What is counted of models, over all of them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.calls = Counter(
+            "parley_model_calls_total", "Model calls that ended, by outcome.", (*_MODEL, "outcome"), registry=registry
+        )
+        self.retries = Counter(
+            "parley_model_retries_total", "Model calls that were made again.", _MODEL, registry=registry
+        )
+        self.first_event = Histogram(
+            "parley_model_first_event_seconds",
+            "From asking a model to the first of its answer.",
+            _MODEL,
+            registry=registry,
+            buckets=_FIRST_EVENT_BUCKETS,
+        )
+        self.breaker = PrometheusGauge(
+            "parley_model_breaker_state",
+            "0 while the model is asked, 2 while it is left alone, 1 while it is being tried.",
+            _MODEL,
+            registry=registry,
+        )
+
+
+class _ModelCounters:
+    """Implements `ModelRecorder`."""
+
+    def __init__(self, metrics: _ModelMetrics, labels: tuple[str, str]) -> None:
+        self._calls, self._labels = metrics.calls, labels
+        self._breaker = metrics.breaker
+        self.retried = metrics.retries.labels(*labels).inc
+        self.first_event = metrics.first_event.labels(*labels).observe
+
+    def ended(self, outcome: str) -> None:
+        """See `ModelRecorder`."""
+        self._calls.labels(*self._labels, outcome).inc()
+
+    def breaker(self, state: int) -> None:
+        """See `ModelRecorder`."""
+        # Named only here: of models that users named there is no one state.
+        self._breaker.labels(*self._labels).set(state)

@@ -58,11 +58,35 @@ class MethodRecorder(Protocol):
         ...
 
 
+class ModelRecorder(Protocol):
+    """Counts the calls of one model."""
+
+    def ended(self, outcome: str) -> None:
+        """Count a call that ended: `ok`, `cancelled`, `breaker_open` or an error's reason in small letters."""
+        ...
+
+    def retried(self) -> None:
+        """Count a call that is made once more."""
+        ...
+
+    def first_event(self, seconds: float) -> None:
+        """Note how long it took from asking to the first of an answer."""
+        ...
+
+    def breaker(self, state: int) -> None:
+        """Note the breaker's state: 0 closed, 1 half open, 2 open."""
+        ...
+
+
 class Recorder(Protocol):
     """Takes all numbers. Its methods are cheap and never fail; they are called on the event loop."""
 
     def method(self, name: str, call_type: CallType) -> MethodRecorder:
         """Return what counts the calls of a registered method, `/package.Service/Method`."""
+        ...
+
+    def model(self, provider: str, model: str) -> ModelRecorder:
+        """Return what counts the calls of a model; both names are of the settings, never what a user wrote."""
         ...
 
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
@@ -90,12 +114,35 @@ class Recorder(Protocol):
         ...
 
 
+class _SilentModelRecorder:
+    """A `ModelRecorder` for where nobody looks."""
+
+    def ended(self, outcome: str) -> None:
+        """See `ModelRecorder`."""
+
+    def retried(self) -> None:
+        """See `ModelRecorder`."""
+
+    def first_event(self, seconds: float) -> None:
+        """See `ModelRecorder`."""
+
+    def breaker(self, state: int) -> None:
+        """See `ModelRecorder`."""
+
+
+_SILENT_MODEL = _SilentModelRecorder()
+
+
 class SilentRecorder:
     """Takes the numbers and forgets them: a `Recorder` and a `MethodRecorder` for where nobody looks."""
 
     def method(self, name: str, call_type: CallType) -> MethodRecorder:  # noqa: ARG002
         """See `Recorder`."""
         return self
+
+    def model(self, provider: str, model: str) -> ModelRecorder:  # noqa: ARG002
+        """See `Recorder`."""
+        return _SILENT_MODEL
 
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """See `Recorder`."""

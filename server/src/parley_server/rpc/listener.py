@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import re
+import resource
 import socket
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from parley_server.domain.errors import StartError
 
 _HOUR_S = 3600.0
+# What the store, the log and the core have open, and the connections to models, which come with the runs.
+_OTHER_FILES = 48
+_OTHER_FILES_SHARE = 5
 DEFAULT_LISTEN = "127.0.0.1:50051"
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
 
@@ -36,8 +40,9 @@ class ServerSettings(BaseModel):
     warning in the log says so every hour. With a certificate in `[tls]` there is no need for it."""
 
     max_connections: int = Field(default=800, ge=1, le=1_000_000)
-    """How many connections the server holds; it closes further ones at once. Each takes a file descriptor, of which
-    the store and the model need some, too: raise it together with the process's limit (`ulimit -n`)."""
+    """How many connections the server holds; it closes further ones at once. Each takes a file descriptor, and a fifth
+    of those the process may have (`ulimit -n`), 48 at least, is kept for the store and the models: where this leaves
+    fewer, the server holds those, and a warning in the log says so."""
 
     reflection: Literal["auto", "on", "off"] = "auto"
     """Whether tools may ask the server for its protos, with a credential; `auto` is on where only this machine reaches
@@ -104,6 +109,17 @@ class Listener:
             )
         if self.path and _answers(self.path):
             raise ListenError(f"[server] listen: another server listens on unix:{self.path}; stop it or choose another")
+
+
+def connections_held(wanted: int) -> int:
+    """Return how many connections the server can hold, at most `wanted`; log a warning where it is fewer."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    held = min(wanted, max(files - max(_OTHER_FILES, files // _OTHER_FILES_SHARE), 1))
+    if held < wanted:
+        _log.warning("few_file_descriptors", limit=files, max_connections=held, hint="raise the limit (ulimit -n)")
+    return held
 
 
 async def complain_of_insecurity(address: str, every_s: float = _HOUR_S) -> None:

@@ -5,14 +5,16 @@ A run belongs to the server, not to the call that started it: callers only watch
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 
 import structlog
 
+from parley_server.agents.output_schema import read_output_schema
 from parley_server.agents.registry import AgentRegistry
 from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
@@ -24,6 +26,7 @@ from parley_server.domain.errors import (
 )
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.run import ConcurrencyPolicy, DisconnectPolicy, Run, RunEnd, RunSpec
+from parley_server.llm.model_catalog import ModelCatalog
 from parley_server.metrics.recorder import SILENT, Gauge, Recorder
 from parley_server.runs.execution import CANCELLED, DISCONNECTED, EXPIRED, INTERRUPTED, Execution, RunJob, conclude
 from parley_server.runs.presence import DISCONNECT_GRACE, Attendance, Presence
@@ -35,6 +38,9 @@ from parley_server.storage.worker_store import WorkerStore
 T = TypeVar("T")
 
 PARK_S = 10.0
+_ANY_MODELS = ModelCatalog()
+# How long a caller waits for what goes on without him.
+PATIENCE_S = 8.0
 
 _log = structlog.get_logger(__name__)
 
@@ -49,11 +55,13 @@ class RunEngine:
         agents: AgentRegistry,
         recorder: Recorder = SILENT,
         disconnect_grace: timedelta = DISCONNECT_GRACE,
+        models: ModelCatalog = _ANY_MODELS,
     ) -> None:
         self._store = store
         self._recorder = recorder
         self._worker_store = worker_store
         self._agents = agents
+        self._models = models
         self._executions: dict[str, Execution] = {}
         self._waiting: dict[str, tuple[RunJob, asyncio.TimerHandle]] = {}
         self._cancels: dict[str, asyncio.Task[None]] = {}
@@ -68,9 +76,11 @@ class RunEngine:
 
         Raises:
             NotFoundError: no such agent, or no such conversation for this user.
-            InvalidRequestError: a tool is named that the agent does not have.
+            InvalidRequestError: a tool is named that the agent does not have, or the schema for the answer is none.
+            UnknownModelError: a model is named that callers may not name.
             ConversationBusyError, QueueFullError, RequestIdReusedError: as `RunRepository.accept` says.
             ServerDrainingError: the server is stopping.
+            StorageUnavailableError: it is not accepted, or nobody knows yet; the same request again says which.
         """
         if self._draining:
             raise ServerDrainingError
@@ -78,9 +88,13 @@ class RunEngine:
         unknown = set(spec.allowed_tools) - set(agent.description.tool_names)
         if unknown:
             raise InvalidRequestError.of("run.allowed_tools", "names a tool the agent does not have")
+        if spec.model_options.model not in {"", agent.description.default_model}:
+            self._models.check(spec.model_options.model)
+        if spec.output_schema_json:
+            read_output_schema(spec.output_schema_json)
         # A caller who goes away must not leave a run accepted and never started.
         spec = replace(spec, agent_id=agent.description.agent_id)
-        return await asyncio.shield(self._spawn(self._accept(context, spec, idempotency)))
+        return await _answer_of(self._spawn(self._accept(context, spec, idempotency)))
 
     async def cancel(self, context: RequestContext, run_id: str, reason: str) -> Run:
         """Ask for a run's end; durable when this returns, and no error when it has ended or is asked again.
@@ -103,11 +117,12 @@ class RunEngine:
         """Add the user's words to a run; durable when this returns the id of the addition and the run.
 
         Raises:
-            NotFoundError, RunNotSteerableError, QueueFullError, RequestIdReusedError: as `RunRepository.steer` says.
+            NotFoundError, RunNotSteerableError, QueueFullError, InvalidRequestError, RequestIdReusedError: as
+                `RunRepository.steer` says.
         """
         runs = self._store.for_user(context).runs
         # A caller who goes away must not leave words accepted that the run does not know of.
-        steer_id = await asyncio.shield(self._spawn(runs.steer(run_id, parts, idempotency)))
+        steer_id = await _answer_of(self._spawn(runs.steer(run_id, parts, idempotency)))
         return steer_id, await runs.get(run_id)
 
     async def attend(self, context: RequestContext, run_id: str, *, is_caller: bool) -> Attendance:
@@ -172,13 +187,14 @@ class RunEngine:
             del self._cancels[run_id]
 
     async def _accept(self, context: RequestContext, spec: RunSpec, idempotency: Idempotency | None) -> Run:
+        began = time.monotonic()
         async with AsyncExitStack() as stack:
             if (execution := self._to_interrupt(spec)) is not None:
                 await stack.enter_async_context(execution.undecided())
             acceptance = await self._store.for_user(context).runs.accept(spec, idempotency)
             if acceptance.interrupted_run_id:
                 self._interrupt(acceptance.interrupted_run_id)
-        job = RunJob(acceptance.run, context, spec)
+        job = RunJob(acceptance.run, context, spec, began + spec.limits.deadline.total_seconds())
         if acceptance.created:
             self._recorder.run_accepted()
             self._expect(job)
@@ -234,7 +250,7 @@ class RunEngine:
 
     def _wait(self, job: RunJob) -> None:
         """Let a run wait for its conversation, and for its deadline if that comes first."""
-        delay_s = (job.run.deadline_time - datetime.now(UTC)).total_seconds()
+        delay_s = job.expires_at - time.monotonic()
         timer = asyncio.get_running_loop().call_later(delay_s, self._expire, job.run.run_id)
         self._waiting[job.run.run_id] = (job, timer)
 
@@ -276,3 +292,12 @@ class RunEngine:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, ParleyError):
             _log.error("run_task_failed", exc_info=error)
+
+
+async def _answer_of(work: asyncio.Task[T]) -> T:
+    """Wait for work that goes on whoever waits. Raises StorageUnavailableError after PATIENCE_S."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await asyncio.shield(work)
+    except TimeoutError:
+        raise StorageUnavailableError from None

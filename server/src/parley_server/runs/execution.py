@@ -1,10 +1,11 @@
 """One run at work: the agent's task, its deadline, its cancel, and the end that is always written."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -40,11 +41,16 @@ class RunJob:
 
     Of a run that was cut, `events` is its log, `calls` are those that have no result, `cancel_reason` is why it was
     CANCELLING. `grace_end_time` is when its caller, who is gone, has not come back.
+
+    `expires_at` is the deadline by `time.monotonic`. What is stored is a time of the wall's clock, which is all that
+    two processes share; each turns it into this once, so that a clock which is set while the run waits or works neither
+    ends it early nor lets it live on.
     """
 
     run: Run
     context: RequestContext
     spec: RunSpec
+    expires_at: float
     events: tuple[RunEvent, ...] = ()
     calls: tuple[CallRecord, ...] = ()
     cancel_reason: StopReason | None = None
@@ -214,7 +220,7 @@ class Execution:
             self._over.set()
 
     async def _work(self) -> TurnEnd:
-        self._deadline = asyncio.timeout((self._job.run.deadline_time - datetime.now(UTC)).total_seconds())
+        self._deadline = asyncio.timeout(self._job.expires_at - time.monotonic())
         self._working = True
         try:
             self._require_wanted()
@@ -253,12 +259,15 @@ class Execution:
             history=await self._store.conversations.history(run.conversation_id, run.run_id),
             sink=RecordingSink(self._appender, self._transcript),
             limits=spec.limits,
+            deadline_time=run.deadline_time,
             model_options=spec.model_options,
             allowed_tools=spec.allowed_tools,
             disable_tools=spec.disable_tools,
+            output_schema_json=spec.output_schema_json,
             usage=self._transcript.usage,
             unanswered=self._transcript.unanswered(self._job.calls),
             said=partial(self._transcript.messages, run),
+            warned=lambda: frozenset(self._transcript.warned),
             steering=RecordedSteering(self._appender, self._transcript),
         )
         return await agent.run(self._job.context, turn)

@@ -118,7 +118,8 @@ class Presence:
             followed.timer = None
 
     def _start_timer(self, followed: _Followed, end_time: datetime) -> None:
-        delay_s = (end_time - datetime.now(UTC)).total_seconds()
+        # Not more than a whole grace: the clock may have been set back since.
+        delay_s = min(end_time - datetime.now(UTC), self._grace).total_seconds()
         followed.grace_end_time = end_time
         followed.timer = asyncio.get_running_loop().call_later(delay_s, lambda: self._spawn(self._give_up(followed)))
 

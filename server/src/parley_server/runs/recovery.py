@@ -1,5 +1,6 @@
 """What becomes of a run whose owner died: it goes on, unless it has no business to."""
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -27,10 +28,13 @@ def job_of(left: InterruptedRun) -> RunJob:
 
 def job_of_stored(stored: StoredRun) -> RunJob:
     """Return a run that has not begun as a job."""
+    # Not more than the run has as a whole: the clock may have been set back since it was accepted.
+    left = min(stored.run.deadline_time - datetime.now(UTC), stored.spec.limits.deadline)
     return RunJob(
         stored.run,
         stored.context,
         stored.spec,
+        time.monotonic() + left.total_seconds(),
         cancel_reason=stored.cancel_reason,
         grace_end_time=stored.grace_end_time,
     )
@@ -42,12 +46,11 @@ def end_of(job: RunJob) -> RunEnd | None:
     A cancel that was accepted is honoured; a deadline counts from acceptance, also while nobody was there, and so does
     a lost caller's grace; a run that takes its server down again and again must not do so for ever.
     """
-    now = datetime.now(UTC)
     if job.run.state is RunState.CANCELLING:
         return CANCELLED if job.cancel_reason is None else RunEnd(RunState.CANCELLED, job.cancel_reason)
-    if job.run.deadline_time <= now:
+    if job.expires_at <= time.monotonic():
         return EXPIRED
-    if job.grace_end_time is not None and job.grace_end_time <= now:
+    if job.grace_end_time is not None and job.grace_end_time <= datetime.now(UTC):
         return DISCONNECTED
     if job.transcript().fruitless_attempts >= MAX_FRUITLESS_ATTEMPTS:
         return _EXHAUSTED

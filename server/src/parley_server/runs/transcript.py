@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from parley_server.domain.message import AssistantItem, Message, ToolCallItem, UserItem
 from parley_server.domain.run import Run, RunEnd
 from parley_server.domain.run_event import (
+    OUTPUT_INVALID,
     AttemptRestarted,
     EventBody,
     ItemEvent,
@@ -19,6 +20,7 @@ from parley_server.domain.run_event import (
     ToolCallFinished,
     ToolCallStarted,
     UsageUpdated,
+    Warned,
 )
 from parley_server.domain.tool import CallRecord, CallState, ToolCall, ToolEffect, UnansweredCall
 from parley_server.domain.usage import Usage
@@ -63,6 +65,8 @@ class RunTranscript:
         # How many attempts have begun since an item was completed; 0 before the first.
         self.fruitless_attempts = 0
         self.is_begun = False
+        # The reasons of all warnings.
+        self.warned: set[str] = set()
         self._open: defaultdict[str, _OpenItem] = defaultdict(_OpenItem)
         self._calls: dict[str, tuple[str, ToolCallStarted]] = {}
         self._dispatched: set[str] = set()
@@ -87,10 +91,10 @@ class RunTranscript:
                 self._finish_call(body)
             case SteerApplied(_, message_id, parts):
                 self._items[message_id] = FinishedItem(message_id, UserItem(parts))
-            case UsageUpdated(usage):
-                self.usage = usage
-            case RunStarted() | AttemptRestarted():
-                self._begin_attempt(body)
+            case Warned():
+                self._warn(body, item_id)
+            case UsageUpdated() | RunStarted() | AttemptRestarted():
+                self._observe_run(body)
 
     def observe_all(self, events: Iterable[ItemEvent]) -> None:
         """Take in events, in order."""
@@ -143,12 +147,16 @@ class RunTranscript:
             items=self._finished_items(),
             output_item_id=self._output.message_id,
             output_text=output.text if isinstance(output, AssistantItem) else "",
+            output_json=output.output_json if isinstance(output, AssistantItem) else "",
         )
 
     def _finished_items(self) -> tuple[FinishedItem, ...]:
         return tuple(item for item in self._items.values() if item is not None)
 
-    def _begin_attempt(self, body: RunStarted | AttemptRestarted) -> None:
+    def _observe_run(self, body: UsageUpdated | RunStarted | AttemptRestarted) -> None:
+        if isinstance(body, UsageUpdated):
+            self.usage = body.usage
+            return
         self.is_begun = True
         self.fruitless_attempts += 1
         if isinstance(body, AttemptRestarted):
@@ -157,10 +165,18 @@ class RunTranscript:
 
     def _complete_message(self, body: MessageCompleted, item_id: str) -> None:
         reasoning_text = self._open.pop(item_id, _OpenItem()).reasoning_text
-        item = AssistantItem(body.text, refusal=body.refusal, reasoning_text=reasoning_text)
+        item = AssistantItem(
+            body.text, refusal=body.refusal, output_json=body.output_json, reasoning_text=reasoning_text
+        )
         self._output = FinishedItem(item_id, item, body.incomplete)
         self._items[item_id] = self._output
         self.fruitless_attempts = 0
+
+    def _warn(self, body: Warned, item_id: str) -> None:
+        self.warned.add(body.reason)
+        finished = self._items.get(item_id)
+        if body.reason == OUTPUT_INVALID and finished is not None and isinstance(finished.item, AssistantItem):
+            self._items[item_id] = replace(finished, item=replace(finished.item, objection=body.message))
 
     def _finish_call(self, body: ToolCallFinished) -> None:
         item_id, started = self._calls.pop(body.call_id)

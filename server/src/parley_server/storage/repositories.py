@@ -150,6 +150,7 @@ class RunRepository(Protocol):
             NotFoundError: no such run for this user.
             RunNotSteerableError: the run is being cancelled or has ended.
             QueueFullError: sixteen additions have not been applied yet.
+            InvalidRequestError: the images of the run, those it has and these, are too much together.
             RequestIdReusedError: the request id was used for another request.
         """
         ...

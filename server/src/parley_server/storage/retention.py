@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from parley_server.domain.errors import StorageUnavailableError
+from parley_server.storage.slowest_clock import SlowestClock
 
 # The sweeper works a fifth of the time at most, so that those who wait for the store hardly notice.
 _REST = 4.0
@@ -81,6 +82,7 @@ class Sweeper:
     def __init__(self, retention: Retention, settings: RetentionSettings) -> None:
         self._retention = retention
         self._settings = settings
+        self._clock = SlowestClock()
 
     async def sweep_for_ever(self) -> None:
         """Sweep every `sweep_interval_s`; what the store cannot do now is tried again then."""
@@ -95,7 +97,7 @@ class Sweeper:
 
     async def sweep(self) -> Counter[str]:
         """Do all that is due now; return how much it was, by kind. Raises StorageUnavailableError."""
-        now = datetime.now(UTC)
+        now = self._clock.now()
         done: Counter[str] = Counter()
         for kind, work in self._work(now):
             while part := await _at_leisure(work):

@@ -30,6 +30,7 @@ class RunConclusion:
     items: tuple[FinishedItem, ...]
     output_item_id: str = ""
     output_text: str = ""
+    output_json: str = ""
 
 
 class OwnershipLostError(Exception):

@@ -50,6 +50,8 @@ class GetServerInfoResponse(_message.Message):
     DEFAULT_MODEL_FIELD_NUMBER: _builtins.int
     DEFAULT_AGENT_ID_FIELD_NUMBER: _builtins.int
     SERVER_TIME_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    MODEL_PATTERNS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """version is the server's version. At most 64 characters."""
     offline_model: _builtins.bool
@@ -74,6 +76,16 @@ class GetServerInfoResponse(_message.Message):
     def server_time(self) -> _timestamp_pb2.Timestamp:
         """server_time is the server's clock."""
 
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelDescription]:
+        """models are the models that ModelOptions.model may name, default_model first. At most 1,000."""
+
+    @_builtins.property
+    def model_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """model_patterns are the beginnings of further names that ModelOptions.model may have, each ending in `*`; `*` alone
+        is any name. Whether there is such a model, its provider knows. At most 256 of at most 128 characters.
+        """
+
     def __init__(
         self,
         *,
@@ -84,14 +96,77 @@ class GetServerInfoResponse(_message.Message):
         default_model: _builtins.str = ...,
         default_agent_id: _builtins.str = ...,
         server_time: _timestamp_pb2.Timestamp | None = ...,
+        models: _abc.Iterable[Global___ModelDescription] | None = ...,
+        model_patterns: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_agent_id", b"default_agent_id", "default_model", b"default_model", "features", b"features", "limits", b"limits", "offline_model", b"offline_model", "server_time", b"server_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_agent_id", b"default_agent_id", "default_model", b"default_model", "features", b"features", "limits", b"limits", "model_patterns", b"model_patterns", "models", b"models", "offline_model", b"offline_model", "server_time", b"server_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
+
+@_typing.final
+class ModelDescription(_message.Message):
+    """ModelDescription tells of one model. What is not known of it is absent; then the model may be tried."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    CONTEXT_WINDOW_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    STRUCTURED_OUTPUT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is what ModelOptions.model calls it. At most 128 characters."""
+    provider: _builtins.str
+    """provider is the operator's name for the server that has the model; `default` is the main one. At most 64
+    characters.
+    """
+    context_window: _builtins.int
+    """context_window is how many tokens a request and its answer may have together."""
+    images: _builtins.bool
+    """images tells whether the model takes images. A run that sends one to a model that does not ends FAILED with
+    `MODEL_REQUEST_REJECTED`.
+    """
+    tools: _builtins.bool
+    """tools tells whether the model calls tools. One that does not answers without them."""
+    structured_output: _builtins.bool
+    """structured_output tells whether the model's server holds the model to a schema. The answer is checked in any case."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        context_window: _builtins.int | None = ...,
+        images: _builtins.bool | None = ...,
+        tools: _builtins.bool | None = ...,
+        structured_output: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_window", b"_context_window", "_images", b"_images", "_structured_output", b"_structured_output", "_tools", b"_tools", "context_window", b"context_window", "images", b"images", "structured_output", b"structured_output", "tools", b"tools"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_window", b"_context_window", "_images", b"_images", "_structured_output", b"_structured_output", "_tools", b"_tools", "context_window", b"context_window", "images", b"images", "name", b"name", "provider", b"provider", "structured_output", b"structured_output", "tools", b"tools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__context_window: _TypeAlias = _typing.Literal["context_window"]  # noqa: Y015
+    _WhichOneofArgType__context_window: _TypeAlias = _typing.Literal["_context_window", b"_context_window"]  # noqa: Y015
+    _WhichOneofReturnType__images: _TypeAlias = _typing.Literal["images"]  # noqa: Y015
+    _WhichOneofArgType__images: _TypeAlias = _typing.Literal["_images", b"_images"]  # noqa: Y015
+    _WhichOneofReturnType__structured_output: _TypeAlias = _typing.Literal["structured_output"]  # noqa: Y015
+    _WhichOneofArgType__structured_output: _TypeAlias = _typing.Literal["_structured_output", b"_structured_output"]  # noqa: Y015
+    _WhichOneofReturnType__tools: _TypeAlias = _typing.Literal["tools"]  # noqa: Y015
+    _WhichOneofArgType__tools: _TypeAlias = _typing.Literal["_tools", b"_tools"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_window) -> _WhichOneofReturnType__context_window | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__images) -> _WhichOneofReturnType__images | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__structured_output) -> _WhichOneofReturnType__structured_output | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tools) -> _WhichOneofReturnType__tools | None: ...
+
+Global___ModelDescription: _TypeAlias = ModelDescription  # noqa: Y015
 
 @_typing.final
 class ServerLimits(_message.Message):

@@ -498,8 +498,9 @@ class SteerRunRequest(_message.Message):
     """
     @_builtins.property
     def input(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ContentPart]:
-        """input is what the user adds, 1 to 32 parts in order. The text parts may be 256 KiB together, the images
-        3 MiB.
+        """input is what the user adds, 1 to 32 parts in order. The text parts may be 256 KiB together. The images may be
+        3 MiB together with those of the run's own input and of all that was added before: more is INVALID_ARGUMENT
+        `INVALID_REQUEST`, which names this field, and nothing is added.
         """
 
     def __init__(

@@ -154,7 +154,8 @@ class AgentServiceServicer(object):
         """SteerRun adds words of the user to a run that is under way. Accepted words are durable and are put before the next
         call to the model. At most 16 may be pending (RESOURCE_EXHAUSTED `QUEUE_FULL`); FAILED_PRECONDITION
         `RUN_NOT_STEERABLE` once the run is cancelling or finished. What is added to an answer that is whole already is
-        answered by another call to the model, in the same run. A server that lacks the feature `steer_run` answers
+        answered by another call to the model, in the same run. What the run ends without is named by
+        run_finished.unapplied_steer_ids and becomes no message. A server that lacks the feature `steer_run` answers
         UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

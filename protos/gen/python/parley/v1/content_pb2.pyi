@@ -60,7 +60,9 @@ Global___ContentPart: _TypeAlias = ContentPart  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
-    """Image is a picture for the model, by address or by value. The images of a run may be 3 MiB together."""
+    """Image is a picture for the model, by address or by value. The images of a run may be 3 MiB together, those
+    that are added to it included.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -136,8 +136,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "SERVER_DRAINING", "domain": "parley.v1", "metadata": {}}
     """
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 21
-    """ERROR_REASON_STORAGE_UNAVAILABLE, with UNAVAILABLE: the store cannot be reached or is full. Try again, with the
-    same request_id.
+    """ERROR_REASON_STORAGE_UNAVAILABLE, with UNAVAILABLE: the store cannot be reached. Try again, with the same
+    request_id.
 
         {"reason": "STORAGE_UNAVAILABLE", "domain": "parley.v1", "metadata": {}}
     """
@@ -167,7 +167,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 26
     """ERROR_REASON_MODEL_UNAVAILABLE, in Run.error with UNAVAILABLE: the model's provider cannot be reached or answers
-    with a fault of its own.
+    with a fault of its own; or did so often just now that it is not asked for the seconds in google.rpc.RetryInfo.
 
         {"reason": "MODEL_UNAVAILABLE", "domain": "parley.v1", "metadata": {"http_status": "503"}}
     """
@@ -184,12 +184,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_MODEL_RATE_LIMITED: _ErrorReason.ValueType  # 29
     """ERROR_REASON_MODEL_RATE_LIMITED, in Run.error with RESOURCE_EXHAUSTED: the provider's rate limit or quota is used
-    up.
+    up. google.rpc.RetryInfo says when to try again, where the provider does.
 
         {"reason": "MODEL_RATE_LIMITED", "domain": "parley.v1", "metadata": {"http_status": "429"}}
     """
     ERROR_REASON_MODEL_REQUEST_REJECTED: _ErrorReason.ValueType  # 30
-    """ERROR_REASON_MODEL_REQUEST_REJECTED, in Run.error with INVALID_ARGUMENT: the provider refuses the request, for
+    """ERROR_REASON_MODEL_REQUEST_REJECTED, in Run.error with FAILED_PRECONDITION: the provider refuses the request, for
     example an option or a model it does not know.
 
         {"reason": "MODEL_REQUEST_REJECTED", "domain": "parley.v1", "metadata": {"http_status": "400"}}
@@ -264,6 +264,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     can be added to it. Start another run in its conversation.
 
         {"reason": "RUN_NOT_STEERABLE", "domain": "parley.v1", "metadata": {"state": "CANCELLING"}}
+    """
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 43
+    """ERROR_REASON_STORAGE_FULL, with UNAVAILABLE: the store has no room for what is to be written, and nothing was. What
+    is there can be read. Try again when google.rpc.RetryInfo says, with the same request_id.
+
+        {"reason": "STORAGE_FULL", "domain": "parley.v1", "metadata": {}}
+    """
+    ERROR_REASON_OUTPUT_INVALID: _ErrorReason.ValueType  # 44
+    """ERROR_REASON_OUTPUT_INVALID, in Run.error with ABORTED: the answer does not fit RunSpec.output_schema_json, and
+    neither did the one before it, of which the model was told what did not fit. The text is kept.
+
+        {"reason": "OUTPUT_INVALID", "domain": "parley.v1", "metadata": {"problem": "/age: 'x' is not of type 'integer'"}}
+    """
+    ERROR_REASON_UNKNOWN_MODEL: _ErrorReason.ValueType  # 45
+    """ERROR_REASON_UNKNOWN_MODEL, with INVALID_ARGUMENT: RunSpec.model_options names a model that the server has not, or
+    that its callers may not name. GetServerInfo lists those that they may.
+
+        {"reason": "UNKNOWN_MODEL", "domain": "parley.v1", "metadata": {}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -387,8 +405,8 @@ try again; a stream goes on with WatchRun.
     {"reason": "SERVER_DRAINING", "domain": "parley.v1", "metadata": {}}
 """
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 21
-"""ERROR_REASON_STORAGE_UNAVAILABLE, with UNAVAILABLE: the store cannot be reached or is full. Try again, with the
-same request_id.
+"""ERROR_REASON_STORAGE_UNAVAILABLE, with UNAVAILABLE: the store cannot be reached. Try again, with the same
+request_id.
 
     {"reason": "STORAGE_UNAVAILABLE", "domain": "parley.v1", "metadata": {}}
 """
@@ -418,7 +436,7 @@ promises.
 """
 ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 26
 """ERROR_REASON_MODEL_UNAVAILABLE, in Run.error with UNAVAILABLE: the model's provider cannot be reached or answers
-with a fault of its own.
+with a fault of its own; or did so often just now that it is not asked for the seconds in google.rpc.RetryInfo.
 
     {"reason": "MODEL_UNAVAILABLE", "domain": "parley.v1", "metadata": {"http_status": "503"}}
 """
@@ -435,12 +453,12 @@ own credential. It is for the server's operator to mend.
 """
 ERROR_REASON_MODEL_RATE_LIMITED: ErrorReason.ValueType  # 29
 """ERROR_REASON_MODEL_RATE_LIMITED, in Run.error with RESOURCE_EXHAUSTED: the provider's rate limit or quota is used
-up.
+up. google.rpc.RetryInfo says when to try again, where the provider does.
 
     {"reason": "MODEL_RATE_LIMITED", "domain": "parley.v1", "metadata": {"http_status": "429"}}
 """
 ERROR_REASON_MODEL_REQUEST_REJECTED: ErrorReason.ValueType  # 30
-"""ERROR_REASON_MODEL_REQUEST_REJECTED, in Run.error with INVALID_ARGUMENT: the provider refuses the request, for
+"""ERROR_REASON_MODEL_REQUEST_REJECTED, in Run.error with FAILED_PRECONDITION: the provider refuses the request, for
 example an option or a model it does not know.
 
     {"reason": "MODEL_REQUEST_REJECTED", "domain": "parley.v1", "metadata": {"http_status": "400"}}
@@ -515,5 +533,23 @@ ERROR_REASON_RUN_NOT_STEERABLE: ErrorReason.ValueType  # 42
 can be added to it. Start another run in its conversation.
 
     {"reason": "RUN_NOT_STEERABLE", "domain": "parley.v1", "metadata": {"state": "CANCELLING"}}
+"""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 43
+"""ERROR_REASON_STORAGE_FULL, with UNAVAILABLE: the store has no room for what is to be written, and nothing was. What
+is there can be read. Try again when google.rpc.RetryInfo says, with the same request_id.
+
+    {"reason": "STORAGE_FULL", "domain": "parley.v1", "metadata": {}}
+"""
+ERROR_REASON_OUTPUT_INVALID: ErrorReason.ValueType  # 44
+"""ERROR_REASON_OUTPUT_INVALID, in Run.error with ABORTED: the answer does not fit RunSpec.output_schema_json, and
+neither did the one before it, of which the model was told what did not fit. The text is kept.
+
+    {"reason": "OUTPUT_INVALID", "domain": "parley.v1", "metadata": {"problem": "/age: 'x' is not of type 'integer'"}}
+"""
+ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 45
+"""ERROR_REASON_UNKNOWN_MODEL, with INVALID_ARGUMENT: RunSpec.model_options names a model that the server has not, or
+that its callers may not name. GetServerInfo lists those that they may.
+
+    {"reason": "UNKNOWN_MODEL", "domain": "parley.v1", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

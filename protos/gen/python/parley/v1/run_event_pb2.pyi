@@ -453,8 +453,9 @@ class MessageCompleted(_message.Message):
     refusal: _builtins.str
     """refusal is the model's reason for not answering. At most 64 KiB. Empty: it did not refuse."""
     output_json: _builtins.str
-    """output_json is the answer as JSON that fits RunSpec.output_schema_json. At most 1 MiB. Empty: no schema was asked
-    for, or the answer does not fit it.
+    """output_json is the answer as JSON that fits RunSpec.output_schema_json: the value alone, without blanks between its
+    parts, nothing escaped that need not be, members in the answer's order and of equal names the last. At most 1 MiB.
+    Empty: no schema was asked for, or the answer does not fit it.
     """
     def __init__(
         self,
@@ -741,7 +742,9 @@ class RunWarning(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """reason is a word of capitals a program may branch on, for example `MODEL_CALL_RETRIED`. At most 64 characters."""
+    """reason is a word of capitals a program may branch on, for example `MODEL_FALLBACK`. At most 64 characters.
+    `OUTPUT_INVALID` is told of an item, whose answer does not fit the schema asked for; `USAGE_UNKNOWN` at most once.
+    """
     message: _builtins.str
     """message says it for people. At most 1,024 characters."""
     def __init__(
@@ -788,8 +791,9 @@ class RunFinished(_message.Message):
 
     @_builtins.property
     def unapplied_steer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """unapplied_steer_ids are the ids of accepted steers the model never saw, in order of acceptance. At most 16, each of
-        at most 64 characters. Always empty when state is SUCCEEDED.
+        """unapplied_steer_ids are the ids of accepted steers the model never saw, in order of acceptance. They are given back:
+        they become no message of the conversation, and the server keeps none of their words; a client that still wants
+        them said sends them again. At most 16, each of at most 64 characters. Always empty when state is SUCCEEDED.
         """
 
     def __init__(

@@ -300,7 +300,11 @@ class RunSpec(_message.Message):
     """disable_tools takes all tools away from this run, whatever allowed_tools says."""
     output_schema_json: _builtins.str
     """output_schema_json is a JSON Schema the answer has to fit. At most 64 KiB. Empty: any answer. A server that lacks
-    the feature `output_schema` answers FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE`.
+    the feature `output_schema` answers FAILED_PRECONDITION `FEATURE_NOT_AVAILABLE`. It is an object of the keywords of
+    2020-12 that bound a value, `$ref` inside of it, and is nested at most 64 levels; anything else is
+    INVALID_ARGUMENT. An answer that does not fit is followed by a warning `OUTPUT_INVALID` and by one more, for which
+    the model is told what does not fit; when that does not fit either the run ends FAILED with `OUTPUT_INVALID`. A run
+    that ends as ANSWERED has an output_json; one whose answer was cut, filtered or refused has none.
     """
     concurrency_policy: Global___ConcurrencyPolicy.ValueType
     """concurrency_policy says what happens when the conversation is busy. Unspecified: QUEUE."""
@@ -381,7 +385,8 @@ class ModelOptions(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """model is the model's name at the provider: at most 128 printable ASCII characters without blanks. Empty: the
-    agent's default model.
+    agent's default model. One that may not be named is INVALID_ARGUMENT with the reason `UNKNOWN_MODEL`;
+    GetServerInfo tells which may.
     """
     temperature: _builtins.float
     """temperature is the sampling temperature, 0 to 2. Absent: the agent's, else the provider's default."""
@@ -551,8 +556,9 @@ class Run(_message.Message):
     nothing, and always in ListRuns.
     """
     output_json: _builtins.str
-    """output_json is the run's answer as JSON that fits RunSpec.output_schema_json. At most 1 MiB. Empty until the run
-    has ended, without a schema, and always in ListRuns.
+    """output_json is the run's answer as JSON that fits RunSpec.output_schema_json, written as
+    MessageCompleted.output_json is. At most 1 MiB. Empty until the run has ended, without a schema, when the answer
+    does not fit it, and always in ListRuns.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -572,7 +578,7 @@ class Run(_message.Message):
 
     @_builtins.property
     def usage(self) -> _usage_pb2.Usage:
-        """usage is what the run has consumed so far."""
+        """usage is what the run has consumed so far, as the last usage_updated tells."""
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:

@@ -18,7 +18,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Usage(_message.Message):
-    """Usage is what a run has consumed so far, over all its attempts. No number in it ever shrinks."""
+    """Usage is what a run has consumed so far, over all its attempts. No count in it ever shrinks. Of a call to the model
+    whose server does not tell its tokens the counts are 0, and the run has a warning `USAGE_UNKNOWN`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -43,7 +45,10 @@ class Usage(_message.Message):
     tool_calls: _builtins.int
     """tool_calls counts the tool calls the model asked for, those that were never dispatched included."""
     cost_micros: _builtins.int
-    """cost_micros is the cost in millionths of the unit of currency_code. Absent: not known. Zero: free of charge."""
+    """cost_micros is the cost in millionths of the unit of currency_code: that of each call by the server's price for the
+    model that answered, rounded half up, and these summed. Absent: that of a call is not known, because its model has
+    no price or its tokens were not told. Zero: free of charge.
+    """
     currency_code: _builtins.str
     """currency_code is the ISO 4217 code of cost_micros, three capital letters. Empty exactly when cost_micros is absent."""
     def __init__(

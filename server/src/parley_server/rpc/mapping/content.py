@@ -5,11 +5,17 @@ from collections.abc import Iterable, Sequence
 
 from parley.v1 import content_pb2 as pb
 
-from parley_server.domain.content import MAX_INPUT_TEXT_BYTES, ContentPart, FilePart, ImagePart, TextPart
+from parley_server.domain.content import (
+    MAX_IMAGE_BYTES,
+    MAX_INPUT_TEXT_BYTES,
+    ContentPart,
+    FilePart,
+    ImagePart,
+    TextPart,
+)
 from parley_server.domain.errors import InvalidRequestError, Violation
 from parley_server.rpc.mapping.features import not_available
 
-MAX_IMAGE_BYTES = 3 * 1024 * 1024
 # What two readers of one address may take for two things; NUL no store takes.
 _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
 

@@ -25,10 +25,7 @@ def to_status(error: ParleyError, request_id: str) -> status_pb2.Status:
     status = status_pb2.Status(code=_CODES[error.kind], message=error.message[:MAX_MESSAGE_CHARACTERS])
     _add(status, _error_info(error))
     _add(status, error_details_pb2.RequestInfo(request_id=request_id))
-    if error.retry_after_s is not None:
-        retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(round(error.retry_after_s * 1000))
-        _add(status, retry)
+    _add_retry_info(status, error.retry_after_s)
     if isinstance(error, NotFoundError):
         _add(status, error_details_pb2.ResourceInfo(resource_type=error.metadata["resource_type"]))
     if error.violations:
@@ -41,15 +38,20 @@ def write_run_error(target: status_pb2.Status, error: ErrorStatus) -> None:
     target.code = _CODES[error.kind]
     target.message = error.message[:MAX_MESSAGE_CHARACTERS]
     _add(target, _error_info(error))
+    _add_retry_info(target, error.retry_after_s)
 
 
 def read_run_error(source: status_pb2.Status) -> ErrorStatus:
     """Read what `write_run_error` wrote; what a later version wrote and this one cannot name is INTERNAL_ERROR."""
-    info = error_details_pb2.ErrorInfo()
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    retry_after_s = None
     for detail in source.details:
         detail.Unpack(info)
+        if detail.Unpack(retry):
+            retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
     reason = Reason(info.reason) if info.reason in Reason.__members__ else Reason.INTERNAL_ERROR
-    return ErrorStatus(_KINDS.get(source.code, ErrorKind.INTERNAL), reason, source.message, dict(info.metadata))
+    kind = _KINDS.get(source.code, ErrorKind.INTERNAL)
+    return ErrorStatus(kind, reason, source.message, dict(info.metadata), retry_after_s)
 
 
 def _error_info(error: ParleyError | ErrorStatus) -> error_details_pb2.ErrorInfo:
@@ -72,6 +74,13 @@ def _bad_request(violations: tuple[Violation, ...], max_bytes: int) -> error_det
             del bad_request.field_violations[-1]
             break
     return bad_request
+
+
+def _add_retry_info(status: status_pb2.Status, retry_after_s: float | None) -> None:
+    if retry_after_s is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(retry_after_s * 1000))
+        _add(status, retry)
 
 
 def _add(status: status_pb2.Status, detail: Message) -> None:

@@ -11,6 +11,7 @@ AVAILABLE = (
     "export_conversation",
     "fork_conversation",
     "image_input",
+    "output_schema",
     "rotate_api_key",
     "steer_run",
     "update_conversation",

@@ -59,6 +59,7 @@ def read_run_spec(spec: pb.RunSpec, *, attached: bool) -> RunSpec:
         model_options=_read_model_options(spec.model_options),
         allowed_tools=tuple(spec.allowed_tools),
         disable_tools=spec.disable_tools,
+        output_schema_json=spec.output_schema_json,
         limits=limits,
         concurrency_policy=_CONCURRENCY_POLICIES[spec.concurrency_policy],
         disconnect_policy=_DISCONNECT_POLICIES[spec.disconnect_policy],
@@ -79,6 +80,7 @@ def write_run(run: Run) -> pb.Run:
         last_seq=run.last_seq,
         labels=run.labels,
         output_text=run.output_text,
+        output_json=run.output_json,
     )
     set_timestamp(message.create_time, run.create_time)
     set_timestamp(message.deadline_time, run.deadline_time)
@@ -93,7 +95,6 @@ def write_run(run: Run) -> pb.Run:
 def _refuse_missing_features(spec: pb.RunSpec) -> None:
     asked_for = {
         "prompt_selector": spec.HasField("prompt"),
-        "output_schema": bool(spec.output_schema_json),
         "unattended_policy": spec.unattended_policy in (pb.UNATTENDED_POLICY_DENY, pb.UNATTENDED_POLICY_FAIL),
     }
     for feature, is_asked_for in asked_for.items():

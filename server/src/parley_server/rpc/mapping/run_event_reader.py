@@ -38,7 +38,7 @@ def read_body(event: run_event_pb2.RunEvent) -> EventBody:
 
 def _message_completed(event: run_event_pb2.RunEvent) -> MessageCompleted:
     body = event.message_completed
-    return MessageCompleted(body.text, body.incomplete, body.refusal)
+    return MessageCompleted(body.text, body.incomplete, body.refusal, body.output_json)
 
 
 def _tool_call_started(event: run_event_pb2.RunEvent) -> ToolCallStarted:

@@ -82,6 +82,7 @@ def _write_message_completed(target: run_event_pb2.MessageCompleted, body: Messa
     target.text = body.text
     target.incomplete = body.incomplete
     target.refusal = body.refusal
+    target.output_json = body.output_json
 
 
 def _write_tool_call_started(target: run_event_pb2.ToolCallStarted, body: ToolCallStarted) -> None:

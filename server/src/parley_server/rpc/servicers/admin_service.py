@@ -9,7 +9,9 @@ from parley_server.agents.registry import AgentRegistry
 from parley_server.domain.content import MAX_INPUT_TEXT_BYTES
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run import MAX_DEADLINE, MAX_QUEUED_RUNS, MAX_STEPS, MAX_TOOL_CALLS, Limits
+from parley_server.llm.model_catalog import ModelCatalog
 from parley_server.rpc.mapping.features import AVAILABLE
+from parley_server.rpc.mapping.model import write_model
 from parley_server.rpc.mapping.page import MAX_PAGE_SIZE
 from parley_server.rpc.mapping.timestamps import to_timestamp
 from parley_server.rpc.server_options import MAX_MESSAGE_BYTES
@@ -18,8 +20,9 @@ from parley_server.rpc.server_options import MAX_MESSAGE_BYTES
 class AdminServicer:
     """Tells of the server. `offline_model` says whether a scripted model stands in for a real one."""
 
-    def __init__(self, agents: AgentRegistry, *, offline_model: bool) -> None:
+    def __init__(self, agents: AgentRegistry, models: ModelCatalog, *, offline_model: bool) -> None:
         self._agents = agents
+        self._models = models
         self._offline_model = offline_model
         self._version = version("parley-server")
 
@@ -38,6 +41,8 @@ class AdminServicer:
             default_model=default_agent.default_model,
             default_agent_id=default_agent.agent_id,
             server_time=to_timestamp(datetime.now(UTC)),
+            models=[write_model(model) for model in self._models.models],
+            model_patterns=self._models.patterns,
         )
 
 

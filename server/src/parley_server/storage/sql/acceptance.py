@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select
 
-from parley_server.domain.content import text_of
+from parley_server.domain.content import image_bytes_of, text_of
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import ConversationBusyError, NotFoundError, QueueFullError
 from parley_server.domain.idempotency import Idempotency
@@ -15,12 +16,22 @@ from parley_server.domain.run import MAX_QUEUED_RUNS, ConcurrencyPolicy, Run, Ru
 from parley_server.domain.run_event import EventCodec, RunAccepted, RunEvent, StoredEvent
 from parley_server.domain.usage import Usage
 from parley_server.storage.sql import journal, places, request_ids, search
-from parley_server.storage.sql.conversation_writes import insert_conversation
+from parley_server.storage.sql.conversation_writes import insert_conversation, set_active_run
 from parley_server.storage.sql.database import to_micros
-from parley_server.storage.sql.expiry import is_alive, touched
+from parley_server.storage.sql.expiry import is_alive
 from parley_server.storage.sql.places import Place
 from parley_server.storage.sql.rows import ITEM, PAIRS, SPEC, USAGE, dump
+from parley_server.storage.sql.statements import first, write
 from parley_server.storage.sql.tables import conversations, messages, run_labels, runs
+
+_INSERT_RUN = insert(runs)
+_INSERT_LABEL = insert(run_labels)
+_INSERT_MESSAGE = insert(messages)
+_ACTIVE_RUN = select(conversations.c.active_run_id).where(
+    conversations.c.user_id == bindparam("user_id"),
+    conversations.c.conversation_id == bindparam("conversation_id"),
+    is_alive(),
+)
 
 FIRST_TOKEN = 1
 _MAX_TITLE = 60
@@ -69,7 +80,7 @@ class RunAcceptance:
         conversation_id, active_run_id = self._conversation(connection)
         place = self._place(connection, conversation_id, active_run_id)
         run = self._insert_run(connection, conversation_id, place.position)
-        self._touch(connection, conversation_id, active_run_id or run.run_id)
+        set_active_run(connection, conversation_id, active_run_id or run.run_id, self._micros)
         event = self._first_event(run, queue_position=place.queue_position)
         journal_id = journal.insert_first(connection, run.run_id, event.payload)
         request_ids.remember(connection, self._context, self._idempotency, run.run_id, self._micros)
@@ -93,16 +104,11 @@ class RunAcceptance:
             title = " ".join(text_of(self._spec.input).split())[:_MAX_TITLE]
             insert_conversation(connection, self._context.user_id, conversation_id, title, self._micros, ttl=self._ttl)
             return conversation_id, ""
-        row = connection.execute(
-            select(conversations.c.active_run_id).where(
-                conversations.c.user_id == self._context.user_id,
-                conversations.c.conversation_id == self._spec.conversation_id,
-                is_alive(self._micros),
-            )
-        ).first()
+        named = {"user_id": self._context.user_id, "conversation_id": self._spec.conversation_id, "now": self._micros}
+        row = first(connection, _ACTIVE_RUN, named)
         if row is None:
             raise NotFoundError("conversation")
-        return self._spec.conversation_id, row.active_run_id or ""
+        return self._spec.conversation_id, cast("str | None", row[0]) or ""
 
     def _place(self, connection: Connection, conversation_id: str, active_run_id: str) -> Place:
         """Find the run's place in a conversation. Raises when it may not join those that wait."""
@@ -125,29 +131,10 @@ class RunAcceptance:
 
     def _insert_run(self, connection: Connection, conversation_id: str, position: int) -> Run:
         deadline = self._now + self._spec.limits.deadline
-        connection.execute(
-            insert(runs).values(
-                run_id=self._run_id,
-                user_id=self._context.user_id,
-                conversation_id=conversation_id,
-                position=position,
-                agent_id=self._spec.agent_id,
-                state=RunState.QUEUED,
-                attempt=0,
-                fencing_token=FIRST_TOKEN,
-                context_json=self._context.to_json(),
-                spec_json=dump(SPEC, self._spec),
-                create_time=self._micros,
-                deadline_time=to_micros(deadline),
-                last_seq=1,
-                usage_json=dump(USAGE, Usage()),
-                output_text="",
-                labels_json=dump(PAIRS, dict(self._spec.labels)),
-            )
-        )
-        if self._spec.labels:
-            rows = [{"run_id": self._run_id, "key": key, "value": value} for key, value in self._spec.labels.items()]
-            connection.execute(insert(run_labels), rows)
+        write(connection, _INSERT_RUN, self._row(conversation_id, position, deadline))
+        if labels := self._spec.labels:
+            rows = [{"run_id": self._run_id, "key": key, "value": value} for key, value in labels.items()]
+            write(connection, _INSERT_LABEL, *rows)
         self._insert_input(connection, conversation_id, position)
         return Run(
             run_id=self._run_id,
@@ -161,29 +148,42 @@ class RunAcceptance:
             labels=self._spec.labels,
         )
 
+    def _row(self, conversation_id: str, position: int, deadline: datetime) -> dict[str, object]:
+        return {
+            "run_id": self._run_id,
+            "user_id": self._context.user_id,
+            "conversation_id": conversation_id,
+            "position": position,
+            "agent_id": self._spec.agent_id,
+            "state": RunState.QUEUED,
+            "attempt": 0,
+            "fencing_token": FIRST_TOKEN,
+            "context_json": self._context.to_json(),
+            "spec_json": dump(SPEC, self._spec),
+            "create_time": self._micros,
+            "deadline_time": to_micros(deadline),
+            "last_seq": 1,
+            "usage_json": dump(USAGE, Usage()),
+            "output_text": "",
+            "labels_json": dump(PAIRS, dict(self._spec.labels)),
+            "image_bytes": image_bytes_of(self._spec.input),
+        }
+
     def _insert_input(self, connection: Connection, conversation_id: str, position: int) -> None:
         item = UserItem(self._spec.input)
-        connection.execute(
-            insert(messages).values(
-                message_id=self._message_id,
-                user_id=self._context.user_id,
-                conversation_id=conversation_id,
-                run_id=self._run_id,
-                run_position=position,
-                ordinal=0,
-                create_time=self._micros,
-                incomplete=False,
-                item_json=dump(ITEM, item),
-            )
-        )
+        row = {
+            "message_id": self._message_id,
+            "user_id": self._context.user_id,
+            "conversation_id": conversation_id,
+            "run_id": self._run_id,
+            "run_position": position,
+            "ordinal": 0,
+            "create_time": self._micros,
+            "incomplete": False,
+            "item_json": dump(ITEM, item),
+        }
+        write(connection, _INSERT_MESSAGE, row)
         search.add_messages(connection, self._context.user_id, conversation_id, [item])
-
-    def _touch(self, connection: Connection, conversation_id: str, active_run_id: str) -> None:
-        connection.execute(
-            update(conversations)
-            .where(conversations.c.conversation_id == conversation_id)
-            .values(active_run_id=active_run_id, **touched(self._micros))
-        )
 
     def _first_event(self, run: Run, *, queue_position: int) -> StoredEvent:
         body = RunAccepted(run.agent_id, self._message_id, queue_position)

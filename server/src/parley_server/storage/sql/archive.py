@@ -11,6 +11,7 @@ from parley_server.domain.run_event import StoredEvent
 from parley_server.storage.sql import frames
 from parley_server.storage.sql.database import Database
 from parley_server.storage.sql.rows import blob, number
+from parley_server.storage.sql.statements import write
 from parley_server.storage.sql.tables import run_archive, runs
 from parley_server.storage.sql.tail import PAGE_BYTES
 
@@ -42,7 +43,7 @@ def insert(connection: Connection, run_id: str, events: Iterable[StoredEvent]) -
         for page in _pages(events)
     ]
     if rows:
-        connection.execute(_INSERT, rows)
+        write(connection, _INSERT, *rows)
 
 
 def of_unfinished_runs(connection: Connection) -> Iterator[tuple[str, tuple[StoredEvent, ...]]]:

@@ -2,14 +2,22 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from parley_server.domain.conversation import ConversationChanges
 from parley_server.domain.errors import EtagMismatchError, NotFoundError
 from parley_server.storage.sql import search
 from parley_server.storage.sql.expiry import etag_of, is_alive, touched
 from parley_server.storage.sql.rows import PAIRS, dump
+from parley_server.storage.sql.statements import write
 from parley_server.storage.sql.tables import conversations
+
+_INSERT = insert(conversations)
+_SET_ACTIVE_RUN = (
+    update(conversations)
+    .where(conversations.c.conversation_id == bindparam("of_conversation"))
+    .values(active_run_id=bindparam("run"), **touched())
+)
 
 
 def insert_conversation(  # noqa: PLR0913  # what a row is made of
@@ -23,20 +31,24 @@ def insert_conversation(  # noqa: PLR0913  # what a row is made of
     ttl: int | None,
 ) -> None:
     """Add a conversation without messages; `ttl` is how many microseconds after its last change it expires."""
-    connection.execute(
-        insert(conversations).values(
-            conversation_id=conversation_id,
-            user_id=user_id,
-            title=title,
-            metadata_json=dump(PAIRS, dict(metadata or {})),
-            create_time=now,
-            update_time=now,
-            expire_time=None if ttl is None else now + ttl,
-            ttl=ttl,
-            revision=1,
-        )
-    )
-    search.set_title(connection, user_id, conversation_id, title)
+    row = {
+        "conversation_id": conversation_id,
+        "user_id": user_id,
+        "title": title,
+        "metadata_json": dump(PAIRS, dict(metadata or {})),
+        "create_time": now,
+        "update_time": now,
+        "expire_time": None if ttl is None else now + ttl,
+        "ttl": ttl,
+        "revision": 1,
+    }
+    write(connection, _INSERT, row)
+    search.add_title(connection, user_id, conversation_id, title)
+
+
+def set_active_run(connection: Connection, conversation_id: str, run_id: str | None, now: int) -> None:
+    """Note which run of a conversation is under way, and that the conversation has changed."""
+    write(connection, _SET_ACTIVE_RUN, {"of_conversation": conversation_id, "run": run_id, "now": now})
 
 
 def change_conversation(

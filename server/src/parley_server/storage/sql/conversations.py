@@ -30,6 +30,15 @@ _GET = select(conversations).where(
     conversations.c.conversation_id == bindparam("conversation_id"),
     is_alive(),
 )
+_ORDER = (conversations.c.update_time, conversations.c.conversation_id)
+# Made once, as all that live on: to make and compile one costs more than to run it.
+_LIST = (
+    select(conversations)
+    .where(conversations.c.user_id == bindparam("user_id"), is_alive())
+    .order_by(*(column.desc() for column in _ORDER))
+    .limit(bindparam("limit"))
+)
+_LIST_BEHIND = _LIST.where(tuple_(*_ORDER) < tuple_(bindparam("update_time"), bindparam("conversation_id")))
 _OF_CONVERSATION = (
     messages.c.user_id == bindparam("user_id"),
     messages.c.conversation_id == bindparam("conversation_id"),
@@ -120,15 +129,14 @@ class SqlConversationRepository:
         """List, last changed first; see `ConversationRepository.list`."""
         user_id = self._context.user_id
         listing = ("conversations", user_id, query)
-        order = (conversations.c.update_time, conversations.c.conversation_id)
-        statement = select(conversations).where(
-            conversations.c.user_id == user_id, is_alive(_now()), *matching(user_id, query)
-        )
+        statement, parameters = _LIST, {"user_id": user_id, "now": _now(), "limit": page.size + 1}
         if place := self._tokens.read(listing, page.token):
             update_time, conversation_id = place.split(":")
-            statement = statement.where(tuple_(*order) < tuple_(int(update_time), conversation_id))
-        statement = statement.order_by(*(column.desc() for column in order)).limit(page.size + 1)
-        rows = await self._database.fetch(statement)
+            statement = _LIST_BEHIND
+            parameters |= {"update_time": int(update_time), "conversation_id": conversation_id}
+        if query:
+            statement = statement.where(*matching(user_id, query))
+        rows = await self._database.fetch(statement, parameters)
         taken = fitting(rows, page.size, ("title", "metadata_json"))
         items = tuple(conversation_of(row) for row in rows[:taken])
         if taken == len(rows):

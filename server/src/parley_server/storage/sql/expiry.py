@@ -21,7 +21,7 @@ def of_living_conversation(now: int | BindParameter[int] = NOW) -> ColumnElement
     return exists().where(conversations.c.conversation_id == runs.c.conversation_id, is_alive(now))
 
 
-def touched(now: int) -> dict[str, int | ColumnElement[int]]:
+def touched(now: int | BindParameter[int] = NOW) -> dict[str, int | ColumnElement[int]]:
     """Return what a change of a conversation or its messages sets in its row."""
     return {"update_time": now, "expire_time": conversations.c.ttl + now}
 

@@ -14,6 +14,8 @@ from parley_server.storage.sql.failures import cause_of
 from parley_server.storage.sql.schema import HEAD
 
 MAX_PROBLEMS = 20
+# What is looked over after a crash: more would keep the server from serving for seconds.
+MAX_LOOKED_OVER_BYTES = 256 * 1024 * 1024
 
 # Each row is a problem; `?` stands for nothing, the words are ours and the ids the server's.
 _DISAGREEMENTS = (
@@ -76,9 +78,7 @@ def check(path: Path) -> Report:
     problems: list[str] = []
     counts: dict[str, int] = {}
     try:
-        with closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        ) as database:
+        with closing(_opened(path)) as database:
             database.execute("BEGIN")
             for problem in _problems(database):
                 problems.append(problem)
@@ -89,6 +89,38 @@ def check(path: Path) -> Report:
     except (sqlite3.Error, UnicodeDecodeError) as error:
         problems.append(cause_of(error))
     return Report(tuple(problems), counts)
+
+
+def refuse_if_damaged(path: Path) -> None:
+    """See that what a crash has left in a database and its log fits together, before a log is written into it.
+
+    SQLite takes any log by its name, also one that was left beside a database that was replaced. Nothing is done where
+    there is no log, or very much to look at.
+
+    Raises:
+        StartError: it does not fit.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    if not (log.exists() and log.stat().st_size) or path.stat().st_size > MAX_LOOKED_OVER_BYTES:
+        return
+    try:
+        with closing(_opened(path)) as database:
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError:
+        # Busy or out of reach, which the server itself will meet and tell.
+        return
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        found = cause_of(error)
+    if found != "ok":
+        raise StartError(
+            f"{path} is damaged, or {log.name} is another database's ({' '.join(str(found).split())}); "
+            "`parley-server db check` says more, `db restore` brings a backup back"
+        )
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Open to read: whoever may write would write the log into the database when he closes it."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
 
 
 def _problems(database: sqlite3.Connection) -> Iterator[str]:

@@ -6,18 +6,19 @@ What a statement can tell of its rows differs between engines, so this is the on
 from collections.abc import Sequence
 from typing import cast
 
-from sqlalchemy import BigInteger, Connection, LargeBinary, String, bindparam, func, insert, select, text
+from sqlalchemy import BigInteger, Connection, LargeBinary, String, bindparam, insert, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from parley_server.storage.sql import frames
+from parley_server.storage.sql.driver import driver_of, savepoint
 from parley_server.storage.sql.live_run import Sealed
+from parley_server.storage.sql.statements import first, write
 from parley_server.storage.sql.tables import run_journal, runs
 
 # A stale owner's row is not inserted: its fencing token matches no run.
-_INSERT_ONE = text(
+_INSERT_ONE = (
     "INSERT INTO run_journal (run_id, first_seq, frames) "
-    "SELECT run_id, :first_seq, :frames FROM runs "
-    "WHERE run_id = :run_id AND fencing_token = :fencing_token AND finish_time IS NULL"
+    "SELECT run_id, ?, ? FROM runs WHERE run_id = ? AND fencing_token = ? AND finish_time IS NULL"
 )
 _INSERT_ALL = text(
     "INSERT INTO run_journal (run_id, first_seq, frames) "
@@ -31,31 +32,35 @@ _INSERT_ALL = text(
     bindparam("blobs", type_=ARRAY(LargeBinary)),
     bindparam("tokens", type_=ARRAY(BigInteger)),
 )
+_INSERT = insert(run_journal)
 _OWNED = select(runs.c.run_id).where(
     runs.c.run_id == bindparam("run_id"),
     runs.c.fencing_token == bindparam("fencing_token"),
     runs.c.finish_time.is_(None),
 )
-_LAST_ID = select(func.max(run_journal.c.journal_id))
+_LAST_ID = "SELECT max(journal_id) FROM run_journal"
 
 
 def insert_first(connection: Connection, run_id: str, payload: bytes) -> int:
     """Insert the row of a new run's first event; return its id."""
-    row = insert(run_journal).values(run_id=run_id, first_seq=1, frames=frames.pack([payload]))
-    (journal_id,) = cast("tuple[int]", connection.execute(row).inserted_primary_key)
-    return journal_id
+    row = {"run_id": run_id, "first_seq": 1, "frames": frames.pack([payload])}
+    if connection.dialect.name == "postgresql":
+        (journal_id,) = cast("tuple[int]", connection.execute(_INSERT, row).inserted_primary_key)
+        return journal_id
+    write(connection, _INSERT, row)
+    return _last_id(connection)
 
 
 def append(connection: Connection, batches: Sequence[Sealed]) -> list[Sealed]:
     """Insert a row per batch, at most one of each run, and note its id; return the batches of runs that are lost."""
     if connection.dialect.name == "postgresql":
         return _append_all(connection, batches)
-    attempt = connection.begin_nested()
-    if _append_as_one(connection, batches):
-        attempt.commit()
-        return []
-    attempt.rollback()
-    return [batch for batch in batches if not _append_as_one(connection, [batch])]
+    try:
+        with savepoint(connection):
+            _append_as_one(connection, batches)
+    except _NotAllOwnedError:
+        return [batch for batch in batches if not _append_alone(connection, batch)]
+    return []
 
 
 def append_if_owned(connection: Connection, batch: Sealed) -> bool:
@@ -63,7 +68,7 @@ def append_if_owned(connection: Connection, batch: Sealed) -> bool:
     if batch.events:
         return not append(connection, [batch])
     owner = {"run_id": batch.live.run_id, "fencing_token": batch.live.fencing_token}
-    return connection.execute(_OWNED, owner).first() is not None
+    return first(connection, _OWNED, owner) is not None
 
 
 def _append_all(connection: Connection, batches: Sequence[Sealed]) -> list[Sealed]:
@@ -79,24 +84,30 @@ def _append_all(connection: Connection, batches: Sequence[Sealed]) -> list[Seale
     return [batch for batch in batches if batch.live.run_id not in journal_ids]
 
 
-def _append_as_one(connection: Connection, batches: Sequence[Sealed]) -> bool:
-    """Insert a row per batch by one statement, which tells how many rows it made but not which."""
-    rows = [
-        {
-            "run_id": batch.live.run_id,
-            "first_seq": batch.first_seq,
-            "frames": _blob(batch),
-            "fencing_token": batch.live.fencing_token,
-        }
-        for batch in batches
-    ]
-    if connection.execute(_INSERT_ONE, rows).rowcount != len(batches):
-        return False
+class _NotAllOwnedError(Exception):
+    """Some rows were not inserted; which, SQLite does not tell."""
+
+
+def _append_as_one(connection: Connection, batches: Sequence[Sealed]) -> None:
+    rows = [(batch.first_seq, _blob(batch), batch.live.run_id, batch.live.fencing_token) for batch in batches]
+    if driver_of(connection).executemany(_INSERT_ONE, rows).rowcount != len(batches):
+        raise _NotAllOwnedError
     # SQLite has one writer at a time, so the ids are the last ones, in order.
-    last_id: int = connection.execute(_LAST_ID).scalar_one()
+    last_id = _last_id(connection)
     for journal_id, batch in enumerate(batches, last_id - len(batches) + 1):
         batch.journal_id = journal_id
+
+
+def _append_alone(connection: Connection, batch: Sealed) -> bool:
+    try:
+        _append_as_one(connection, [batch])
+    except _NotAllOwnedError:
+        return False
     return True
+
+
+def _last_id(connection: Connection) -> int:
+    return cast("int", driver_of(connection).execute(_LAST_ID).fetchone()[0])
 
 
 def _blob(batch: Sealed) -> bytes:

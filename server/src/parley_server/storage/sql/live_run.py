@@ -16,7 +16,9 @@ from parley_server.domain.run_event import (
     RunEvent,
     StoredEvent,
     TextDelta,
+    UsageUpdated,
 )
+from parley_server.domain.usage import Usage
 from parley_server.storage.sql import frames
 from parley_server.storage.sql.tail import Tail
 
@@ -48,7 +50,7 @@ class Sealed:
     """Numbered, serialized events of one run on their way into a commit, and the writes that go with them.
 
     Each may be empty. `page` are older events, which go into the archive now. `journal_id` is the row the events
-    became; set by the commit.
+    became; set by the commit. `usage` is what the last `usage_updated` among them tells.
     """
 
     live: "LiveRun"
@@ -56,6 +58,7 @@ class Sealed:
     txs: tuple[Tx, ...]
     page: tuple[StoredEvent, ...] = ()
     journal_id: int = 0
+    usage: Usage | None = None
 
     @property
     def first_seq(self) -> int:
@@ -79,6 +82,9 @@ class LiveRun:
         self.attempt = max(run.attempt, 1)
         self.fencing_token = fencing_token
         self.tail = Tail()
+        self.last_time = run.create_time
+        # What the newest durable `usage_updated` tells.
+        self.usage = run.usage
         self.ended = False
         self.watchers = 0
         self.error: Exception | None = None
@@ -159,12 +165,15 @@ class LiveRun:
         """Number and serialize what is pending; after a failed commit hand out the same batch again."""
         if self._sealed is None and not self.is_settled:
             pending, self._pending, self._pending_bytes = self._pending, [], 0
+            # A clock that was set back must not make the log look out of order.
+            self.last_time = max(now, self.last_time)
             events = tuple(
-                StoredEvent(seq, codec.encode(self._numbered(seq, entry, now)))
+                StoredEvent(seq, codec.encode(self._numbered(seq, entry, self.last_time)))
                 for seq, entry in enumerate(pending, self.last_seq + 1)
             )
             txs, self._txs = tuple(self._txs), []
-            self._sealed = Sealed(self, events, txs, self.tail.page)
+            usages = [entry.body.usage for entry in pending if isinstance(entry.body, UsageUpdated)]
+            self._sealed = Sealed(self, events, txs, self.tail.page, usage=usages[-1] if usages else None)
         return self._sealed
 
     def _numbered(self, seq: int, entry: _Pending, now: datetime) -> RunEvent:
@@ -178,6 +187,7 @@ class LiveRun:
                 obsolete = self.tail.turn_page()
             if self._sealed.events:
                 self.tail.extend(self._sealed.events, [self._sealed.journal_id])
+            self.usage = self._sealed.usage or self.usage
             self._sealed = None
         self.wake()
         return obsolete

@@ -62,9 +62,12 @@ class LockFile:
         os.close(self._descriptor)
 
     def publish(self, address: str) -> None:
-        """Say where this server listens."""
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "address": address}).encode(), 0)
+        """Say where this server listens. Raises StartError when that cannot be written."""
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "address": address}).encode(), 0)
+        except OSError as error:
+            raise StartError(f"{self._path} cannot be written ({error.strerror}); see to the disk") from error
 
 
 def read_holder(path: Path) -> Holder | None:

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from parley_server.domain.run import RunState, StopReason
+from parley_server.storage.sql.statements import first
 from parley_server.storage.sql.tables import messages, runs
+
+_LAST_POSITION = select(func.max(runs.c.position)).where(runs.c.conversation_id == bindparam("conversation_id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +23,8 @@ class Place:
 
 def behind_all(connection: Connection, conversation_id: str) -> int:
     """Return the position behind every run of a conversation."""
-    last = select(func.max(runs.c.position)).where(runs.c.conversation_id == conversation_id)
-    return (connection.execute(last).scalar() or 0) + 1
+    last = first(connection, _LAST_POSITION, {"conversation_id": conversation_id})
+    return (cast("int | None", last[0]) or 0 if last else 0) + 1
 
 
 def waiting_runs(connection: Connection, conversation_id: str, active_run_id: str) -> Sequence[str]:

@@ -2,25 +2,32 @@
 
 The session that writes holds the locks: a server's own for its life, and in every transaction the writers' lock, so
 that a write is alone with the database as it is on SQLite, whoever else (`keys`, a stale server) is connected.
+
+A session that does not answer is given up and ended from another one, so that what it held is free and what it was
+doing is decided. If another server has the servers' lock then, this one has been taken over, for good.
 """
 
 import asyncio
+import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from enum import Enum
-from typing import Generic, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import asyncpg
 import structlog
-from sqlalchemy import ClauseElement, Connection, text
+from asyncpg.pool import PoolConnectionProxy
+from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from parley_server.domain.errors import ParleyError, StartError, StorageUnavailableError
+from parley_server.storage.sql.attempt import LOCK_SPACE, Attempt
 from parley_server.storage.sql.compilation import Compiler
 from parley_server.storage.sql.database import Row, TransactionLostError
-from parley_server.storage.sql.failures import is_unavailable
+from parley_server.storage.sql.failures import is_unavailable, unavailable
 from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
 
 T = TypeVar("T")
@@ -28,10 +35,14 @@ T = TypeVar("T")
 READERS = 4
 CONNECT_TIMEOUT_S = 5.0
 READER_TIMEOUT_S = 2.0
-STATEMENT_TIMEOUT_S = 30.0
-# For a server that does not even say that it took too long.
-ANSWER_TIMEOUT_S = 35.0
+STATEMENT_TIMEOUT_S = 6.0
+# For a server that does not even say that it took too long. With the wait for a reader no more than 10 s.
+ANSWER_TIMEOUT_S = 7.0
 LOCK_TIMEOUT_S = 5.0
+IDLE_TIMEOUT_S = 30.0
+IN_DOUBT_TIMEOUT_S = 2.0
+# What a start is refused with while another server has the database.
+TAKEN_OVER_EXIT_CODE = 78
 IN_DOUBT_RETRY_S = 0.25
 # A server that was killed holds its lock until the database has noticed.
 SERVING_PATIENCE_S = 1.0
@@ -40,29 +51,24 @@ SERVING_PAUSE_S = 0.05
 # Whose answer says that a commit is on disk; `off` would take back what a client has seen.
 _DURABLE = ("on", "remote_apply")
 
-# Advisory locks are the database's own; the first number is ours ("parl"), the second says which.
-_LOCK_SPACE = 0x7061726C
-_SERVING = 1
-_WRITING = 2
+# The number of our advisory lock; see LOCK_SPACE.
+SERVING = 1
 
-# In this order: a transaction that waits for the lock has no id yet.
-_BEGIN = text("SELECT pg_advisory_xact_lock(:space, :lock), pg_current_xact_id()::text").bindparams(
-    space=_LOCK_SPACE, lock=_WRITING
-)
+# What is left of this process's session, and of no other's.
+_END_FORMER = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1"
 
 _SESSION = {
-    "application_name": "parley-server",
     "default_transaction_isolation": "read committed",
     "statement_timeout": f"{STATEMENT_TIMEOUT_S:.0f}s",
     "lock_timeout": f"{LOCK_TIMEOUT_S:.0f}s",
-    "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT_S:.0f}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S:.0f}s",
     "jit": "off",
     # A session whose host went away must not hold its locks for hours.
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
-_READING = _SESSION | {"default_transaction_read_only": "on"}
+_READING = _SESSION | {"application_name": "parley-server reading", "default_transaction_read_only": "on"}
 _UPGRADING = _SESSION | {"statement_timeout": "0", "lock_timeout": "0"}
 
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
@@ -84,12 +90,28 @@ class Purpose(Enum):
 class PostgresDatabase:
     """Implements `Database` on one PostgreSQL database. Open it with `async with`, inside the loop that uses it.
 
+    `end` ends the process, with a code, when another server has taken the database over: nothing that this one still
+    does could be kept, and whoever follows its runs finds them at the other. Where it returns, every write raises
+    StorageUnavailableError from then on.
+
     Raises StartError on entry, with one sentence for the operator.
     """
 
-    def __init__(self, url: str, purpose: Purpose = Purpose.ADMINISTER) -> None:
+    def __init__(
+        self,
+        url: str,
+        purpose: Purpose = Purpose.ADMINISTER,
+        *,
+        readers: int = READERS,
+        end: Callable[[int], object] = int,
+    ) -> None:
         self._url = url
         self._purpose = purpose
+        self._max_readers = readers
+        self._name = f"parley-server {secrets.token_hex(8)}"
+        self._end_process = end
+        self._taken_over = False
+        self._noticing: asyncio.Task[None] | None = None
         self._engine = create_async_engine(
             # Errors would carry the values of a statement, which are users' words, into the log.
             "postgresql+asyncpg://",
@@ -121,12 +143,15 @@ class PostgresDatabase:
         async with self._turn:
             await self._disconnect()
         if self._readers is not None:
-            await self._readers.close()
+            # It closes those by force that do not answer.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await self._readers.close()
 
     async def transaction(self, tx: Callable[[Connection], T]) -> T:
         """Run `tx` on the session that writes; see `Database.transaction`."""
         async with self._turn:
-            attempt = _Attempt(tx)
+            attempt = Attempt(tx, self._give_up_session)
             try:
                 connection = await self._connected()
                 return await connection.run_sync(attempt)
@@ -135,9 +160,11 @@ class PostgresDatabase:
                     raise _translate(error) from error
                 _log.error("storage_failed", engine="postgresql", error=_cause(error))
                 await self._disconnect()
+                if isinstance(error, TimeoutError):
+                    await self._renew_readers(self._pool)
                 if attempt.results and await self._has_committed(attempt.transaction_id):
                     return attempt.results[0]
-                raise StorageUnavailableError from error
+                raise unavailable(error) from error
             except BaseException:
                 # Left in the middle of something, so nobody may go on with it.
                 await self._disconnect()
@@ -148,11 +175,28 @@ class PostgresDatabase:
         compiled = self._compile(statement)
         values = compiled.construct_params(parameters)
         try:
-            async with self._pool.acquire(timeout=READER_TIMEOUT_S) as reader:
+            async with self._reader() as reader:
                 rows = await reader.fetch(str(compiled), *(values[name] for name in compiled.positiontup or ()))
         except _FAILURES as error:
             raise _translate(error) from error
         return cast("Sequence[Row]", rows)
+
+    @asynccontextmanager
+    async def _reader(self) -> "AsyncIterator[PoolConnectionProxy[asyncpg.Record]]":
+        """Lend a reader for a block; where it does not answer, the others cannot be trusted to either."""
+        pool = self._pool
+        async with pool.acquire(timeout=READER_TIMEOUT_S) as reader:
+            try:
+                yield reader
+            except TimeoutError:
+                await self._renew_readers(pool)
+                raise
+
+    async def _renew_readers(self, silent: "asyncpg.Pool[asyncpg.Record]") -> None:
+        # By force: a session that is silent does not end politely either, and its end would hit the one after it.
+        if silent is self._readers:
+            silent.terminate()
+            self._readers = await self._make_readers()
 
     @property
     def _pool(self) -> "asyncpg.Pool[asyncpg.Record]":
@@ -162,24 +206,39 @@ class PostgresDatabase:
 
     async def _open(self) -> None:
         self._connection = await self._engine.connect()
-        self._readers = await asyncpg.create_pool(
-            self._url,
-            min_size=1,
-            max_size=READERS,
-            reset=_keep,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=ANSWER_TIMEOUT_S,
-            server_settings=_READING,
-        )
+        self._readers = await self._make_readers()
         if self._purpose is Purpose.UPGRADE:
             await self.transaction(upgrade)
         elif await self.transaction(current_revision) != HEAD:
             raise SchemaOutdatedError
 
+    async def _make_readers(self) -> "asyncpg.Pool[asyncpg.Record]":
+        return await asyncpg.create_pool(
+            self._url,
+            min_size=0,
+            max_size=self._max_readers,
+            reset=_keep,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=ANSWER_TIMEOUT_S,
+            server_settings=_READING,
+        )
+
     async def _connected(self) -> AsyncConnection:
+        if self._taken_over:
+            raise StorageUnavailableError
         if self._connection is None:
-            self._connection = await self._engine.connect()
+            try:
+                self._connection = await self._engine.connect()
+            except _LockRefusedError as error:
+                self._taken_over = True
+                _log.critical("database_taken_over", exit_code=TAKEN_OVER_EXIT_CODE, hint=str(error))
+                self._end_process(TAKEN_OVER_EXIT_CODE)
+                raise StorageUnavailableError from error
         return self._connection
+
+    def _give_up_session(self) -> None:
+        if self._session is not None:
+            self._session.terminate()
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -197,16 +256,34 @@ class PostgresDatabase:
             self._url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=None if upgrading else ANSWER_TIMEOUT_S,
-            server_settings=_UPGRADING if upgrading else _SESSION,
+            server_settings=(_UPGRADING if upgrading else _SESSION) | {"application_name": "parley-server starting"},
         )
         try:
+            await session.execute(_END_FORMER, self._name)
+            await session.execute("SELECT set_config('application_name', $1, false)", self._name)
             await _require_durability(session)
             await _take_lock(session, self._purpose)
         except BaseException:
             await _end(session)
             raise
         self._session = session
+        session.add_termination_listener(self._notice_loss)
         return session
+
+    def _notice_loss(self, lost: object) -> None:
+        """See at once what became of the lock when a session ends by itself, and not only with the next write."""
+        if lost is self._session and not self._closing:
+            self._noticing = asyncio.get_running_loop().create_task(self._regain())
+
+    async def _regain(self) -> None:
+        async with self._turn:
+            if self._session is not None and not self._session.is_closed():
+                return
+            try:
+                await self._disconnect()
+                self._connection = await self._connected()
+            except (ParleyError, StartError, *_FAILURES) as error:
+                _log.warning("storage_failed", engine="postgresql", error=_cause(error))
 
     def _is_usable(self, error: Exception) -> bool:
         """Tell whether the session can go on after an error: it is there, and knows where it stands."""
@@ -216,7 +293,7 @@ class PostgresDatabase:
         """Ask, until there is an answer, what became of a commit whose own answer was lost."""
         while not self._closing:
             try:
-                status: object = await self._pool.fetchval("SELECT pg_xact_status($1::text::xid8)", transaction_id)
+                status = await self._status_of(transaction_id)
             except asyncpg.InvalidParameterValueError:
                 # Newer than all the restarted server knows: no trace of it had reached the disk.
                 return False
@@ -227,23 +304,16 @@ class PostgresDatabase:
             await asyncio.sleep(IN_DOUBT_RETRY_S)
         return False
 
+    async def _status_of(self, transaction_id: str) -> object:
+        async with self._reader() as reader:
+            await reader.fetch(_END_FORMER, self._name, timeout=IN_DOUBT_TIMEOUT_S)
+            return await reader.fetchval(
+                "SELECT pg_xact_status($1::text::xid8)", transaction_id, timeout=IN_DOUBT_TIMEOUT_S
+            )
 
-class _Attempt(Generic[T]):
-    """One transaction. `results` is empty until nothing but the commit was left to do."""
 
-    def __init__(self, tx: Callable[[Connection], T]) -> None:
-        self._tx = tx
-        self.results: list[T] = []
-        self.transaction_id = ""
-
-    def __call__(self, connection: Connection) -> T:
-        with connection.begin():
-            _, self.transaction_id = connection.execute(_BEGIN).one()
-            result = self._tx(connection)
-            if connection.invalidated:
-                raise TransactionLostError
-            self.results.append(result)
-        return result
+class _LockRefusedError(StartError):
+    """Another server has the servers' lock."""
 
 
 async def _require_durability(session: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -256,9 +326,9 @@ async def _take_lock(session: "asyncpg.Connection[asyncpg.Record]", purpose: Pur
     if purpose is Purpose.ADMINISTER:
         return
     deadline = time.monotonic() + SERVING_PATIENCE_S
-    while not await session.fetchval(f"SELECT {purpose.value}($1, $2)", _LOCK_SPACE, _SERVING):
+    while not await session.fetchval(f"SELECT {purpose.value}($1, $2)", LOCK_SPACE, SERVING):
         if time.monotonic() > deadline:
-            raise StartError("another parley-server holds the database; stop it or choose another [storage] url")
+            raise _LockRefusedError("another parley-server holds the database; stop it or choose another [storage] url")
         await asyncio.sleep(SERVING_PAUSE_S)
 
 
@@ -280,7 +350,7 @@ def _translate(error: Exception) -> Exception:
         return error
     if isinstance(error, (DBAPIError, TransactionLostError, *_FAILURES)):
         _log.error("storage_failed", engine="postgresql", error=_cause(error))
-        return StorageUnavailableError()
+        return unavailable(error)
     if not isinstance(error, ParleyError):
         _log.error("transaction_failed", engine="postgresql", exc_info=error)
     return error

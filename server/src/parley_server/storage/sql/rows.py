@@ -81,11 +81,8 @@ def message_of(row: Row) -> Message:
     )
 
 
-def run_of(row: Row, *, last_seq: int = 0) -> Run:
-    """Read a row of `runs`; without `output_text` where not selected.
-
-    `last_seq` is what the live log knows, and of a run that has just ended the row knows more.
-    """
+def run_of(row: Row) -> Run:
+    """Read a row of `runs`; without the output where it is not selected. Of one under way its log knows more."""
     end = string(row, "end_json")
     return Run(
         run_id=string(row, "run_id"),
@@ -95,14 +92,19 @@ def run_of(row: Row, *, last_seq: int = 0) -> Run:
         attempt=number(row, "attempt"),
         create_time=from_micros(number(row, "create_time")),
         deadline_time=from_micros(number(row, "deadline_time")),
-        last_seq=max(number(row, "last_seq"), last_seq),
+        last_seq=number(row, "last_seq"),
         labels=_labels_of(string(row, "labels_json")),
         usage=USAGE.validate_json(string(row, "usage_json")),
         start_time=moment(row, "start_time"),
         finish_time=moment(row, "finish_time"),
         end=_end_of(end) if end else None,
-        output_text=string(row, "output_text") if "output_text" in row.keys() else "",  # noqa: SIM118  # sqlite3.Row
+        output_text=_selected(row, "output_text"),
+        output_json=_selected(row, "output_json"),
     )
+
+
+def _selected(row: Row, name: str) -> str:
+    return string(row, name) if name in row.keys() else ""  # noqa: SIM118  # sqlite3.Row
 
 
 def _labels_of(text: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from parley_server.metrics.recorder import SILENT, Gauge, Recorder
 from parley_server.storage.run_log import OwnershipLostError
 from parley_server.storage.sql import archive, journal
 from parley_server.storage.sql.archive import ArchiveReader
+from parley_server.storage.sql.conclusion import set_attempt, set_attempts
 from parley_server.storage.sql.live_run import LiveRun, Sealed, Tx
 from parley_server.storage.sql.tables import run_journal
 from parley_server.storage.sql.writer import Unit, Writer
@@ -130,8 +131,8 @@ class RunLog:
         dirty, self._dirty = self._dirty, {}
         now = datetime.now(UTC)
         batches = [batch for live in dirty.values() if (batch := self._seal_one(live, now)) is not None]
-        units: list[Unit] = [_RunUnit(self, batch) for batch in batches if batch.txs or batch.page]
-        if plain := [batch for batch in batches if not (batch.txs or batch.page)]:
+        units: list[Unit] = [_RunUnit(self, batch) for batch in batches if not _is_plain(batch)]
+        if plain := [batch for batch in batches if _is_plain(batch)]:
             units.append(_PlainUnit(self, plain))
         if self._obsolete and self._sweep_timer is None:
             units.append(_SweepUnit(self._obsolete, self._recorder))
@@ -145,6 +146,11 @@ class RunLog:
             _log.error("event_not_serializable", run_id=live.run_id, error=type(error).__name__)
             live.fail(OwnershipLostError(live.run_id))
             return None
+
+
+def _is_plain(batch: Sealed) -> bool:
+    """Tell whether a batch can be written with others: a start goes on with a thousand runs at once."""
+    return not batch.page and batch.txs in ((), (set_attempt,))
 
 
 class _RunUnit:
@@ -170,7 +176,7 @@ class _RunUnit:
 
 
 class _PlainUnit:
-    """The plain batches of all runs, in one statement."""
+    """The plain batches of all runs, in one statement, and in another one the attempts that begin with them."""
 
     def __init__(self, log: RunLog, batches: list[Sealed]) -> None:
         self._log = log
@@ -179,6 +185,8 @@ class _PlainUnit:
 
     def apply(self, connection: Connection) -> None:
         self._lost = journal.append(connection, self._batches)
+        if begun := [batch for batch in self._batches if batch.txs and batch not in self._lost]:
+            set_attempts(connection, begun)
 
     def committed(self) -> None:
         for batch in self._batches:

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, bindparam, exists, select
+from sqlalchemy import bindparam, select
 
 from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
@@ -19,15 +20,13 @@ from parley_server.storage.sql.expiry import is_alive, of_living_conversation
 from parley_server.storage.sql.live_run import LiveRun
 from parley_server.storage.sql.paging import PageTokens, fitting
 from parley_server.storage.sql.rows import number, run_of, string
+from parley_server.storage.sql.run_listing import COLUMNS, filter_parameters, listing
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.steers import Steering
-from parley_server.storage.sql.tables import conversations, run_labels, runs
+from parley_server.storage.sql.tables import conversations, runs
 from parley_server.storage.sql.writer import Writer
 
-# What a run is shown from. What its execution needs stays where it is: the input alone can be megabytes.
-_COLUMNS = [column for column in runs.c if column.name not in {"context_json", "spec_json"}]
-_LISTED_COLUMNS = [column for column in _COLUMNS if column.name != "output_text"]
-_GET = select(*_COLUMNS).where(
+_GET = select(*COLUMNS).where(
     runs.c.user_id == bindparam("user_id"), runs.c.run_id == bindparam("run_id"), of_living_conversation()
 )
 _SIZED = ("labels_json", "end_json")
@@ -68,7 +67,8 @@ class SqlRunRepository:
                 codec=self._run_log.codec,
                 now=datetime.now(UTC),
                 ttl=self._ttl,
-            )
+            ),
+            patient=True,
         )
         if accepted.run is None or accepted.event is None:
             return Acceptance(await self.get(accepted.run_id), created=False, starts_now=False)
@@ -90,7 +90,7 @@ class SqlRunRepository:
             async with live.gate:
                 if live.is_steerable:
                     live.may_have_steers = True
-                    accepted = await self._writer.run(steering)
+                    accepted = await self._writer.run(steering, patient=True)
                     if accepted.pending is not None:
                         live.add_steer(accepted.pending)
                     return accepted.steer_id
@@ -102,7 +102,7 @@ class SqlRunRepository:
 
     async def get(self, run_id: str) -> Run:
         """Return one; see `RunRepository.get`."""
-        return run_of(await self._row(run_id), last_seq=self._live_seq(run_id))
+        return self._as_it_stands(await self._row(run_id))
 
     async def list(self, run_filter: RunFilter, page: PageRequest) -> Page[Run]:
         """List, latest created first; see `RunRepository.list`."""
@@ -111,19 +111,15 @@ class SqlRunRepository:
             _OWN_CONVERSATION, {"user_id": user_id, "conversation_id": run_filter.conversation_id, "now": _now()}
         ):
             raise NotFoundError("conversation")
-        listing = ("runs", user_id, repr(run_filter))
-        statement = (
-            select(*_LISTED_COLUMNS)
-            .where(runs.c.user_id == user_id, of_living_conversation(_now()), *_conditions(run_filter))
-            .order_by(runs.c.run_id.desc())
-            .limit(page.size + 1)
+        name = ("runs", user_id, repr(run_filter))
+        before = self._tokens.read(name, page.token)
+        place = {"user_id": user_id, "now": _now(), "limit": page.size + 1} | ({"before": before} if before else {})
+        rows = await self._database.fetch(
+            listing(run_filter, is_first=not before), place | filter_parameters(run_filter)
         )
-        if before := self._tokens.read(listing, page.token):
-            statement = statement.where(runs.c.run_id < before)
-        rows = await self._database.fetch(statement)
         taken = fitting(rows, page.size, _SIZED)
-        items = tuple(run_of(row, last_seq=self._live_seq(string(row, "run_id"))) for row in rows[:taken])
-        return Page(items, self._tokens.issue(listing, items[-1].run_id) if len(rows) > taken else "")
+        items = tuple(self._as_it_stands(row) for row in rows[:taken])
+        return Page(items, self._tokens.issue(name, items[-1].run_id) if len(rows) > taken else "")
 
     async def watch(self, run_id: str, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...] | HistoryTruncated]:
         """Follow the log; see `RunRepository.watch`."""
@@ -167,9 +163,13 @@ class SqlRunRepository:
             raise NotFoundError("run")
         return rows[0]
 
-    def _live_seq(self, run_id: str) -> int:
-        live = self._run_log.find(run_id)
-        return 0 if live is None else live.last_seq
+    def _as_it_stands(self, row: Row) -> Run:
+        """Read a run; the log of one that is under way knows more than its row."""
+        run, live = run_of(row), self._run_log.find(string(row, "run_id"))
+        if live is None:
+            return run
+        usage = run.usage if run.state.is_terminal else live.usage
+        return replace(run, last_seq=max(run.last_seq, live.last_seq), usage=usage)
 
 
 def _has_gap(next_seq: int, events: Sequence[StoredEvent]) -> bool:
@@ -178,17 +178,3 @@ def _has_gap(next_seq: int, events: Sequence[StoredEvent]) -> bool:
 
 def _now() -> int:
     return to_micros(datetime.now(UTC))
-
-
-def _conditions(run_filter: RunFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if run_filter.conversation_id:
-        conditions.append(runs.c.conversation_id == run_filter.conversation_id)
-    if run_filter.agent_id:
-        conditions.append(runs.c.agent_id == run_filter.agent_id)
-    if run_filter.states:
-        conditions.append(runs.c.state.in_(run_filter.states))
-    for key, value in run_filter.labels:
-        label = (run_labels.c.run_id == runs.c.run_id) & (run_labels.c.key == key) & (run_labels.c.value == value)
-        conditions.append(exists().where(label))
-    return conditions

@@ -17,7 +17,10 @@ from sqlalchemy.sql.operators import OperatorType
 
 from parley_server.domain.content import text_of
 from parley_server.domain.message import AssistantItem, Item, UserItem
+from parley_server.storage.sql.statements import write
 from parley_server.storage.sql.tables import conversations, search_texts
+
+_INSERT = insert(search_texts)
 
 # What is searched of a text, and what is kept of a word: an index entry has its limits on PostgreSQL.
 MAX_TEXT_CHARS = 65_536
@@ -51,10 +54,15 @@ def add_messages(connection: Connection, user_id: str, conversation_id: str, ite
     _add(connection, user_id, conversation_id, map(searchable, items), is_title=False)
 
 
+def add_title(connection: Connection, user_id: str, conversation_id: str, title: str) -> None:
+    """Make a new conversation findable by its title."""
+    _add(connection, user_id, conversation_id, [title], is_title=True)
+
+
 def set_title(connection: Connection, user_id: str, conversation_id: str, title: str) -> None:
     """Make a conversation findable by its title, and by no former one."""
     connection.execute(delete(search_texts).where(*_of(conversation_id), search_texts.c.is_title))
-    _add(connection, user_id, conversation_id, [title], is_title=True)
+    add_title(connection, user_id, conversation_id, title)
 
 
 def remove(connection: Connection, conversation_id: str) -> None:
@@ -95,7 +103,7 @@ def _add(connection: Connection, user_id: str, conversation_id: str, texts: Iter
         if (words := words_of(text))
     ]
     if rows:
-        connection.execute(insert(search_texts), rows)
+        write(connection, _INSERT, *rows)
 
 
 def _of(conversation_id: str) -> tuple[ColumnElement[bool], ...]:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
-from typing import Self, TypeVar, cast
+from typing import NoReturn, Self, TypeVar, cast
 
 import aiosqlite
 import structlog
@@ -21,11 +21,15 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from parley_server.domain.errors import ParleyError, StartError, StorageUnavailableError
+from parley_server.domain.errors import ParleyError, StartError
+from parley_server.storage.sql.checkpoints import MAX_LOG_BYTES, Checkpoints
 from parley_server.storage.sql.compilation import Compiler
 from parley_server.storage.sql.database import Row, TransactionLostError
-from parley_server.storage.sql.failures import cause_of
+from parley_server.storage.sql.driver import transaction
+from parley_server.storage.sql.failures import FailureLog, cause_of, unavailable
+from parley_server.storage.sql.integrity import refuse_if_damaged
 from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
+from parley_server.storage.sql.writer_faults import end_if_unsynced
 
 T = TypeVar("T")
 
@@ -37,10 +41,12 @@ _WRITER_PRAGMAS = (
     "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
+    # SQLite's own checkpoints do not tell of their failures; `Checkpoints` has others made.
+    "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA foreign_keys = ON",
     "PRAGMA trusted_schema = OFF",
     "PRAGMA secure_delete = ON",
-    "PRAGMA journal_size_limit = 16777216",
+    f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}",
     "PRAGMA cache_size = -16384",
 )
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF", "PRAGMA cache_size = -8192")
@@ -49,14 +55,20 @@ _FAILURES = (DBAPIError, sqlite3.Error, UnicodeDecodeError)
 _compile = Compiler(sqlite.dialect(paramstyle="named"))
 
 _log = structlog.get_logger(__name__)
+_failures = FailureLog("sqlite")
 
 
 class SqliteDatabase:
-    """Implements `Database` on one SQLite file. Open it with `async with`, inside the loop that uses it."""
+    """Implements `Database` on one SQLite file. Open it with `async with`, inside the loop that uses it.
 
-    def __init__(self, path: Path, *, may_upgrade: bool = True) -> None:
+    `end` ends the process at once, and is called with its exit code when the disk did not confirm what was written.
+    """
+
+    def __init__(self, path: Path, *, may_upgrade: bool = True, end: Callable[[int], NoReturn] = os._exit) -> None:
         self._path = path
         self._may_upgrade = may_upgrade
+        self._end = end
+        self._checkpoints = Checkpoints(_log_of(path), end)
         self._jobs: queue.SimpleQueue[Callable[[Connection], None] | None] = queue.SimpleQueue()
         self._readers: list[aiosqlite.Connection] = []
         self._turn = itertools.count()
@@ -89,12 +101,15 @@ class SqliteDatabase:
 
         def job(connection: Connection) -> None:
             try:
-                with connection.begin():
+                with transaction(connection):
                     result = tx(connection)
+                    _require_files(connection, self._path)
             except BaseException as error:  # noqa: BLE001  # handed to the waiter, whatever it is
+                end_if_unsynced(error, self._end)
                 self._loop.call_soon_threadsafe(_break, done, error)
             else:
                 self._loop.call_soon_threadsafe(_settle, done, result)
+                self._checkpoints.note_commit(connection)
 
         self._jobs.put(job)
         try:
@@ -124,15 +139,21 @@ class SqliteDatabase:
         try:
             # Made here because SQLite would let others read it; what it makes beside it has the same rights.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            if self._may_upgrade:
+                refuse_if_damaged(self._path)
             engine = _create_engine(self._path)
             connection = engine.connect()
         except Exception as error:  # noqa: BLE001  # handed to the opener
+            end_if_unsynced(error, self._end)
             self._loop.call_soon_threadsafe(_break, opened, error)
             return
         with closing(connection):
             try:
                 _prepare(connection, may_upgrade=self._may_upgrade)
+                if self._may_upgrade:
+                    self._checkpoints.empty_log(connection)
             except Exception as error:  # noqa: BLE001  # handed to the opener
+                end_if_unsynced(error, self._end)
                 self._loop.call_soon_threadsafe(_break, opened, error)
                 return
             self._loop.call_soon_threadsafe(_settle, opened, None)
@@ -157,8 +178,8 @@ def _break(future: asyncio.Future[T], error: BaseException) -> None:
 def _translate(error: Exception) -> Exception:
     """Make the engine's own failures one documented error; the cause goes to the log, never to a caller."""
     if isinstance(error, (*_FAILURES, TransactionLostError)):
-        _log.error("storage_failed", engine="sqlite", error=cause_of(error))
-        return StorageUnavailableError()
+        _failures.tell(error)
+        return unavailable(error)
     if not isinstance(error, ParleyError):
         _log.error("transaction_failed", engine="sqlite", exc_info=error)
     return error
@@ -187,28 +208,7 @@ def _create_engine(path: Path) -> Engine:
         for pragma in _WRITER_PRAGMAS:
             connection.execute(pragma)
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    # A full disk or a failed read or write makes SQLite end the transaction by itself. Whatever came after would be
-    # committed one by one, and what came before would be reported as committed.
-    @event.listens_for(engine, "savepoint")
-    def _require_transaction_for_savepoint(connection: Connection, _: str) -> None:
-        _require_transaction(connection)
-
-    @event.listens_for(engine, "commit")
-    def _require_all_for_commit(connection: Connection) -> None:
-        _require_transaction(connection)
-        _require_files(connection, path)
-
     return engine
-
-
-def _require_transaction(connection: Connection) -> None:
-    driver_connection = cast("sqlite3.Connection", connection.connection.dbapi_connection)
-    if not driver_connection.in_transaction:
-        raise TransactionLostError
 
 
 def _require_files(connection: Connection, path: Path) -> None:
@@ -216,7 +216,7 @@ def _require_files(connection: Connection, path: Path) -> None:
 
     SQLite writes on to a file that is deleted or replaced, and all of it would be gone with the process.
     """
-    found = [_identity(path), _identity(path.with_name(f"{path.name}-wal"))]
+    found = [_identity(path), _identity(_log_of(path))]
     if connection.info.setdefault("files", found) != found or None in found:
         raise TransactionLostError(f"{path} is gone or is another file than was opened; restart the server")
 
@@ -229,8 +229,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
 def _prepare(connection: Connection, *, may_upgrade: bool) -> None:
-    with connection.begin():
+    with transaction(connection):
         if current_revision(connection) == HEAD:
             return
         if not may_upgrade:

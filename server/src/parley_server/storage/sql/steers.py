@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from parley_server.domain.content import ContentPart
+from parley_server.domain.content import MAX_IMAGE_BYTES, ContentPart, image_bytes_of
 from parley_server.domain.context import RequestContext
-from parley_server.domain.errors import NotFoundError, QueueFullError, RunNotSteerableError
+from parley_server.domain.errors import InvalidRequestError, NotFoundError, QueueFullError, RunNotSteerableError
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.run import MAX_PENDING_STEERS, TERMINAL_STATES, RunState, Steer
@@ -60,6 +60,7 @@ class Steering:
         if state in _CLOSED_STATES:
             raise RunNotSteerableError("the run is being cancelled or has ended", metadata={"state": state.name})
         self._check_room(connection)
+        self._add_images(connection)
         connection.execute(
             insert(steers).values(
                 steer_id=self._steer.steer_id,
@@ -86,6 +87,16 @@ class Steering:
             raise QueueFullError(
                 f"{MAX_PENDING_STEERS} additions wait for this run's model already",
                 metadata={"max_pending": str(MAX_PENDING_STEERS)},
+            )
+
+    def _add_images(self, connection: Connection) -> None:
+        """Count the images with those the run has had, applied or not. Raises where they are too much together."""
+        added = image_bytes_of(self._steer.input)
+        room = runs.c.image_bytes <= MAX_IMAGE_BYTES - added
+        counted = update(runs).where(runs.c.run_id == self._run_id, room).values(image_bytes=runs.c.image_bytes + added)
+        if added and not connection.execute(counted).rowcount:
+            raise InvalidRequestError.of(
+                "input", f"the images of the run would be over {MAX_IMAGE_BYTES} bytes together"
             )
 
 

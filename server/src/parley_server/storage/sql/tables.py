@@ -77,6 +77,8 @@ runs = Table(
     Column("usage_json", Text, nullable=False),
     Column("end_json", Text),
     Column("output_text", Text, nullable=False),
+    # What it says as JSON, of a run whose answer has to fit a schema.
+    Column("output_json", Text, nullable=False, server_default=""),
     Column("labels_json", Text, nullable=False),
     # Why the run is CANCELLING, by the name of its stop reason.
     Column("cancel_reason", String(32)),
@@ -84,8 +86,11 @@ runs = Table(
     Column("grace_end_time", BigInteger),
     # The seq of the last event that is folded away, 0 if there was none to fold; NULL: nothing is folded yet.
     Column("folded_seq", BigInteger),
+    # Of the images in the input and in all that was added, whether it is applied or not.
+    Column("image_bytes", BigInteger, nullable=False, server_default="0"),
     Index(None, "user_id", "run_id"),
     Index(None, "conversation_id", "position", unique=True),
+    Index(None, "conversation_id", "run_id"),
     Index(
         "ix_runs_live",
         "run_id",

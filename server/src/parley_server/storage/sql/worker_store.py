@@ -15,6 +15,7 @@ from parley_server.domain.run_event import (
     RunStarted,
     SteerApplied,
     StoredEvent,
+    UsageUpdated,
 )
 from parley_server.domain.tool import CallRecord
 from parley_server.storage.run_log import OwnershipLostError, RunAppender, RunConclusion
@@ -150,7 +151,7 @@ class SqlWorkerStore:
         """Become the owner of every unfinished run; see `WorkerStore.take_over`."""
         interrupted: list[InterruptedRun] = []
         unstarted: list[StoredRun] = []
-        for left in await self._writer.run(_take_over):
+        for left in await self._writer.run(_take_over, patient=True):
             stored = stored_run_of(left.row)
             live = LiveRun(stored.run, stored.context.user_id, fencing_token=number(left.row, "fencing_token"))
             live.tail.begin_after(left.archived_seq)
@@ -162,6 +163,9 @@ class SqlWorkerStore:
                 unstarted.append(stored)
             else:
                 decoded = tuple(self._run_log.codec.decode(event.payload) for event in left.events)
+                usages = [event.body.usage for event in decoded if isinstance(event.body, UsageUpdated)]
+                live.usage = usages[-1] if usages else live.usage
+                live.last_time = max(event.emit_time for event in decoded)
                 interrupted.append(InterruptedRun(stored, decoded, tuple(left.calls)))
         return interrupted, unstarted
 

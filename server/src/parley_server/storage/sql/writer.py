@@ -6,6 +6,7 @@ least 2 ms unless something urgent waits (measured: the wait costs no throughput
 
 import asyncio
 import contextvars
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,11 +20,14 @@ from parley_server.domain.errors import ParleyError, StorageUnavailableError
 from parley_server.metrics.recorder import SILENT, Recorder
 from parley_server.storage.run_log import OwnershipLostError
 from parley_server.storage.sql.database import Database, TransactionLostError
-from parley_server.storage.sql.failures import cause_of, is_unavailable
+from parley_server.storage.sql.driver import savepoint
+from parley_server.storage.sql.failures import cause_of, is_full, is_unavailable, unavailable
 
 T = TypeVar("T")
 
 COMMIT_GAP_S = 0.002
+# How long a caller waits at most; what he then does not know is known by his request id when he asks again.
+PATIENCE_S = 8.0
 # How often a store that could not write is tried while nobody else writes.
 PROBE_S = 1.0
 
@@ -117,17 +121,26 @@ class Writer:
         if urgent:
             self._urgent.set()
 
-    async def run(self, tx: Callable[[Connection], T]) -> T:
+    async def run(self, tx: Callable[[Connection], T], *, patient: bool = False) -> T:
         """Run one write in the next commit and return its result once that is durable.
+
+        `patient` waits for the outcome however long that is unknown: for work that must go on when it has happened.
 
         Raises:
             ParleyError: raised by `tx`, whose writes are undone.
-            StorageUnavailableError: the engine could not write.
+            StorageUnavailableError: the engine could not write, or has not answered within PATIENCE_S.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._calls.append(_Call(tx, done))
+        call = _Call(tx, done)
+        self._calls.append(call)
         self.request(urgent=True)
-        return await done
+        try:
+            async with asyncio.timeout(None if patient else PATIENCE_S):
+                return await done
+        except TimeoutError:
+            if call in self._calls:
+                self._calls.remove(call)
+            raise StorageUnavailableError from None
 
     async def _commit_until_closed(self) -> None:
         loop = asyncio.get_running_loop()
@@ -157,10 +170,12 @@ class Writer:
 
     async def _commit(self, units: list[Unit]) -> None:
         start = time.perf_counter()
+        overdue = asyncio.get_running_loop().call_later(PATIENCE_S, self._note_availability, False)
         try:
             failures = await self._database.transaction(partial(_apply_all, units))
         except Exception as error:  # noqa: BLE001  # every unit hears why its batch failed
             failures = [error] * len(units)
+        overdue.cancel()
         self._recorder.committed(len(units), time.perf_counter() - start)
         told = [None if failure is None else _told(failure) for failure in failures]
         self._note_availability(not any(isinstance(error, StorageUnavailableError) for error in told))
@@ -206,21 +221,25 @@ def _apply_all(units: list[Unit], connection: Connection) -> list[Exception | No
 
 def _apply(unit: Unit, connection: Connection) -> Exception | None:
     try:
-        with connection.begin_nested():
+        with savepoint(connection):
             unit.apply(connection)
     except (TransactionLostError, OSError, TimeoutError):
         # The engine is gone in the middle of it, so nothing of the batch is stored.
         raise
-    except Exception as error:  # noqa: BLE001  # one faulty write must not undo its neighbours
+    except Exception as error:
+        if is_full(error):
+            # It may have ended the transaction, and nothing else could be written either.
+            raise
+        # One faulty write must not undo its neighbours.
         return error
     return None
 
 
 def _told(failure: Exception) -> Exception:
     """Log what a unit's waiter is not told, and return what it is."""
-    if isinstance(failure, DBAPIError) and is_unavailable(failure):
+    if isinstance(failure, (DBAPIError, sqlite3.Error)) and is_unavailable(failure):
         _log.error("write_failed", error=cause_of(failure))
-        return StorageUnavailableError()
+        return unavailable(failure)
     if not isinstance(failure, (ParleyError, OwnershipLostError)):
         _log.error("write_failed", exc_info=failure)
     return failure

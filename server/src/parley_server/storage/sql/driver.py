@@ -1,0 +1,68 @@
+"""SQLite's own connection under SQLAlchemy's, for what every commit does: begin, savepoints, the journal's insert.
+
+Done by SQLAlchemy these take ten times the work of SQLite itself, in the thread that shares the interpreter with every
+stream. What is rare, and what is the same on both engines, stays with SQLAlchemy.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from sqlalchemy import Connection
+
+from parley_server.storage.sql.database import TransactionLostError
+
+
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """Return the driver's connection; of SQLite alone."""
+    return cast("sqlite3.Connection", connection.connection.dbapi_connection)
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """Write in a transaction that is committed at the end of the block, and undone when that raises."""
+    driver = driver_of(connection)
+    driver.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        require_transaction(driver)
+        # SQLAlchemy believes in a transaction only once it has executed a statement.
+        (connection if connection.in_transaction() else driver).commit()
+    except BaseException:
+        connection.rollback()
+        driver.rollback()
+        raise
+
+
+@contextmanager
+def savepoint(connection: Connection) -> Iterator[None]:
+    """Undo what the block has written when it raises, and nothing else.
+
+    Raises:
+        TransactionLostError: SQLite has undone the whole transaction by itself.
+    """
+    if connection.dialect.name == "postgresql":
+        with connection.begin_nested():
+            yield
+        return
+    driver = driver_of(connection)
+    require_transaction(driver)
+    driver.execute("SAVEPOINT unit")
+    try:
+        yield
+    except BaseException:
+        driver.execute("ROLLBACK TO unit")
+        driver.execute("RELEASE unit")
+        raise
+    driver.execute("RELEASE unit")
+
+
+def require_transaction(driver: sqlite3.Connection) -> None:
+    """See that the transaction is still there.
+
+    A full disk or a failed read or write makes SQLite end it by itself. Whatever came after would be committed one by
+    one, and what came before would be reported as committed. Raises TransactionLostError.
+    """
+    if not driver.in_transaction:
+        raise TransactionLostError

@@ -1,0 +1,123 @@
+"""No read of a user's data goes through a whole table, or sorts all it found: as the engines' planners say."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import asyncpg
+import pytest
+from contract.storage.conftest import context_for
+from contract.storage.engines import Engine, PostgresEngine
+from contract.storage.test_repositories import answer, spec
+from parley_server.domain.run import RunState
+from parley_server.domain.run_event import RunStarted
+from parley_server.rpc.mapping.run_event import ProtoEventCodec
+from parley_server.storage.repositories import PageRequest, RunFilter
+from parley_server.storage.sql.database import Database, Row
+from parley_server.storage.sql.store import SqlStore, open_store
+from sqlalchemy import ClauseElement, Connection, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+
+T = TypeVar("T")
+
+# With few rows PostgreSQL does without an index; told not to, it does so only where there is no other way.
+UNWANTED = ("enable_seqscan", "enable_sort")
+WASTE = re.compile(
+    r"^SCAN (?!search_texts VIRTUAL)|TEMP B-TREE|AUTOMATIC|Seq Scan|\bSort\b(?! Key| Method)|Materialize"
+)
+PAGE = PageRequest(2)
+FILTERS = (
+    RunFilter(),
+    RunFilter(states=(RunState.SUCCEEDED, RunState.FAILED)),
+    RunFilter(agent_id="assistant"),
+    RunFilter(labels=(("a", "b"), ("c", "d"))),
+)
+
+
+class Explanation(ClauseElement):
+    """The plan of a statement."""
+
+    inherit_cache = False
+
+    def __init__(self, statement: ClauseElement) -> None:
+        self.statement = statement
+
+
+@compiles(Explanation, "sqlite")
+def _on_sqlite(element: Explanation, compiler: SQLCompiler, **options: object) -> str:
+    return f"EXPLAIN QUERY PLAN {compiler.process(element.statement, **options)}"
+
+
+@compiles(Explanation, "postgresql")
+def _on_postgresql(element: Explanation, compiler: SQLCompiler, **options: object) -> str:
+    return f"EXPLAIN {compiler.process(element.statement, **options)}"
+
+
+class ExplainedDatabase:
+    """Implements `Database` over another one, and keeps the plan of every read."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.plans: list[list[str]] = []
+
+    async def transaction(self, tx: Callable[[Connection], T]) -> T:
+        return await self._database.transaction(tx)
+
+    async def fetch(self, statement: ClauseElement, parameters: Mapping[str, object] | None = None) -> Sequence[Row]:
+        rows = await self._database.fetch(Explanation(statement), parameters)
+        # Both drivers' rows iterate over their values; what is said of a step is the last, or the only one.
+        self.plans.append([str([*row][-1]) for row in rows])
+        return await self._database.fetch(statement, parameters)
+
+
+@pytest.fixture
+async def explained(engine: Engine) -> AsyncIterator[ExplainedDatabase]:
+    if isinstance(engine, PostgresEngine):
+        connection = await asyncpg.connect(engine.url)
+        name = await connection.fetchval("SELECT current_database()")
+        for setting in UNWANTED:
+            await connection.execute(f'ALTER DATABASE "{name}" SET {setting} = off')
+        await connection.close()
+    async with engine.open() as database:
+        yield ExplainedDatabase(database)
+
+
+async def read_all(store: SqlStore) -> None:
+    """Read everything a user can, and what retention and the log read by themselves."""
+    mine = store.for_user(context_for("ann"))
+    accepted = [(await mine.runs.accept(spec("some words"), None)).run for _ in range(4)]
+    for run in accepted:
+        pen = store.worker.appender(run.run_id)
+        await pen.begin(RunStarted("m"))
+        await pen.finish(answer(run.run_id))
+    run = accepted[0]
+    await mine.runs.get(run.run_id)
+    for run_filter in (*FILTERS, RunFilter(conversation_id=run.conversation_id, states=(RunState.SUCCEEDED,))):
+        first = await mine.runs.list(run_filter, PageRequest(1))
+        await mine.runs.list(run_filter, PageRequest(2, first.next_token))
+    await mine.conversations.get(run.conversation_id)
+    for query in ("", "some wor"):
+        page = await mine.conversations.list(PAGE, query)
+        assert page.next_token
+        await mine.conversations.list(PageRequest(2, page.next_token), query)
+    await mine.conversations.messages(run.conversation_id, PAGE)
+    await mine.conversations.history(run.conversation_id, run.run_id)
+    await store.api_keys.find("none")
+    await store.retention.adopt_ttl()
+    await store.retention.fold(datetime.now(UTC))
+
+
+async def test_every_read_goes_by_an_index(explained: ExplainedDatabase) -> None:
+    async with open_store(explained, ProtoEventCodec(), b"page token key") as store:
+        await read_all(store)
+    wasteful = [plan for plan in explained.plans if any(map(WASTE.search, plan))]
+    assert not wasteful
+    assert len(explained.plans) > 20
+
+
+async def test_what_goes_by_none_is_seen(explained: ExplainedDatabase) -> None:
+    for statement in ("SELECT * FROM messages WHERE incomplete", "SELECT run_id FROM runs ORDER BY usage_json"):
+        await explained.fetch(text(statement))
+    assert all(any(map(WASTE.search, plan)) for plan in explained.plans)
