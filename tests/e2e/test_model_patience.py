@@ -42,8 +42,8 @@ def server_asking(upstream: ModelServer, data_dir: Path, **settings: str) -> Ite
         "PARLEY_MODEL__BASE_URL": upstream.base_url,
         "PARLEY_MODEL__NAME": "tested",
         "PARLEY_MODEL__ALLOWED": "*",
-        "PARLEY_MODEL__FIRST_EVENT_TIMEOUT_S": "0.5",
-        "PARLEY_MODEL__GAP_TIMEOUT_S": "0.3",
+        "PARLEY_MODEL__FIRST_EVENT_TIMEOUT_S": "2",
+        "PARLEY_MODEL__GAP_TIMEOUT_S": "0.8",
         "PARLEY_METRICS__LISTEN": "127.0.0.1:0",
         **{f"PARLEY_MODEL__{name}": value for name, value in settings.items()},
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -81,7 +82,9 @@ async def settle(inner: OpenAIService) -> None:
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[ModelServer]:
+async def upstream(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ModelServer]:
+    # It tells of every caller who hangs up, and pytest keeps every word.
+    monkeypatch.setattr(logging.getLogger("aiohttp.server"), "disabled", True)
     rule = {"text": "one two three", "first_delay_ms": 1, "chunk_delay_ms": 1}
     async with ModelServer({"rules": [rule]}) as server:
         yield server

@@ -25,7 +25,8 @@ DOWN = RawAnswer([b"{}"], 503)
 
 @pytest.fixture
 async def service(upstream: ModelServer) -> AsyncIterator[ModelService]:
-    service = FallbackService(OpenAIService(upstream.settings(first_event_timeout_s=0.3)), ["second", "third"])
+    # One test waits as long; the others must not take a loaded machine for a silent server.
+    service = FallbackService(OpenAIService(upstream.settings(first_event_timeout_s=1.5)), ["second", "third"])
     yield service
     await service.aclose()
 

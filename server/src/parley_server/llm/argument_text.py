@@ -24,7 +24,7 @@ class ArgumentText:
     def __init__(self) -> None:
         self.is_whole = False
         self._pieces: list[str] = []
-        self._object = ""
+        self._whole_text = ""
         self._depth = 0
         self._in_string = False
         self._backslash = ""
@@ -55,8 +55,8 @@ class ArgumentText:
         """Tell whether the arguments are whole and `piece` is the same object once more."""
         if not self.is_whole or not piece.lstrip().startswith("{"):
             return False
-        self._object = self._object or self._joined()
-        return piece.strip() == self._object
+        self._whole_text = self._whole_text or self._joined()
+        return piece.strip() == self._whole_text
 
     def is_placeholder(self) -> bool:
         """Tell whether `{}` came and nothing else, as some servers send before the arguments."""

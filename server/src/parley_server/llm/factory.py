@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from parley_server.llm.fallback_service import FallbackService
-from parley_server.llm.model_catalog import ANY_MODEL, ModelCatalog, catalog_of
+from parley_server.llm.model_catalog import ANY_MODEL, ModelCatalog, Profiles, catalog_of, profiles_of
 from parley_server.llm.model_service import ModelService
 from parley_server.llm.model_settings import ModelServerSettings, ModelSettings, ProviderSettings
 from parley_server.llm.offline.script import load_script
@@ -24,11 +24,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What asks the models, and which of them callers may name; the first is the default."""
+    """What asks the models, and which of them callers may name; the first is the default.
+
+    By the `profiles` conversations are made to fit their models' windows; None: they are not.
+    """
 
     service: ModelService
     catalog: ModelCatalog
     is_offline: bool
+    profiles: Profiles | None = None
 
 
 @asynccontextmanager
@@ -60,7 +64,8 @@ async def _opened(
 ) -> AsyncIterator[Models]:
     service = build_model_service(main, providers, recorder)
     try:
-        yield Models(service, catalog_of(main, providers), is_offline)
+        profiles = profiles_of(main, providers) if main.compact else None
+        yield Models(service, catalog_of(main, providers), is_offline, profiles)
     finally:
         await service.aclose()
 

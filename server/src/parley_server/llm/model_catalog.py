@@ -1,6 +1,6 @@
 """Which models a caller may name, and what is known of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from parley_server.domain.errors import UnknownModelError
@@ -33,6 +33,20 @@ class ModelCatalog:
         named = any(model == each.name for each in self.models)
         if not named and not any(_fits(model, pattern) for pattern in self.patterns):
             raise UnknownModelError
+
+
+Profiles = Callable[[str], ProviderProfile]
+
+
+def profiles_of(main: ModelSettings, providers: Mapping[str, ProviderSettings]) -> Profiles:
+    """Return what tells how a model is asked, by its name, whether it is listed or not."""
+    servers = {model: provider for provider in providers.values() for model in provider.models}
+
+    def profile(model: str) -> ProviderProfile:
+        server: ModelServerSettings = servers.get(model, main)
+        return profile_of(server.base_url, model, server.profile)
+
+    return profile
 
 
 def catalog_of(main: ModelSettings, providers: Mapping[str, ProviderSettings]) -> ModelCatalog:

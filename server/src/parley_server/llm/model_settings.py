@@ -111,6 +111,10 @@ class ModelSettings(ModelServerSettings):
     """What a caller may name besides `name`, the `fallbacks` and the models of `[providers]`: names, or the beginnings
     of names and `*`; `*` alone is any. Whoever may use the server may spend its key's money on all of them."""
 
+    compact: bool = True
+    """Whether a summary takes the place of a conversation's oldest turns once it outgrows the model's window. False
+    lets such a run fail with MODEL_CONTEXT_TOO_LONG."""
+
 
 class ProviderSettings(ModelServerSettings):
     """`[providers.NAME]`: a further model server. What its `models` name is asked there, all else at `[model]`'s."""

@@ -14,6 +14,7 @@ from parley_server.llm.model_errors import ModelStatusError, UnverifiedServerErr
 from parley_server.llm.model_service import ModelChunk, ModelError, ModelRequest, Remedy
 from parley_server.llm.model_settings import ModelServerSettings
 from parley_server.llm.opening import Opening
+from parley_server.llm.pace import Pace, StreamPace
 from parley_server.llm.patience import Patience
 from parley_server.llm.provider_profiles import profile_of
 from parley_server.llm.request_body import encode_request
@@ -42,6 +43,7 @@ class OpenAIService:
         self._total_timeout_s = settings.total_timeout_s
         self._base_url = settings.base_url
         self._profile_settings = settings.profile
+        self._pace = Pace()
         self._upstream = Opening(partial(_open_upstream, settings))
 
     async def stream(self, context: RequestContext, request: ModelRequest) -> AsyncGenerator[ModelChunk]:
@@ -84,16 +86,19 @@ class OpenAIService:
     async def _chunks(self, answer: "UpstreamAnswer", patience: Patience) -> AsyncGenerator[ModelChunk]:
         splitter, builder = SseSplitter(), ChunkBuilder()
         ended = False
-        while not (ended or builder.is_over):
-            read = await _read(answer, patience, builder)
-            ended = not read
-            events = splitter.finish() if ended else splitter.feed(read)
-            for chunk in builder.feed(events):
-                yield chunk
-            # Some servers keep a connection alive by events that say nothing.
-            if any(event.payload.strip() for event in events):
-                usage_timeout_s = min(_USAGE_TIMEOUT_S, self._gap_timeout_s)
-                patience.renew(usage_timeout_s if builder.has_finish_reason else self._gap_timeout_s)
+        with StreamPace(self._pace) as pace:
+            while not (ended or builder.is_over):
+                read = await _read(answer, patience, builder)
+                ended = not read
+                events = splitter.finish() if ended else splitter.feed(read)
+                for chunk in builder.feed(events):
+                    yield chunk
+                # Some servers keep a connection alive by events that say nothing.
+                if any(event.payload.strip() for event in events):
+                    usage_timeout_s = min(_USAGE_TIMEOUT_S, self._gap_timeout_s)
+                    patience.renew(usage_timeout_s if builder.has_finish_reason else self._gap_timeout_s)
+                if not (ended or builder.has_finish_reason):
+                    await pace.rest()
         yield builder.finish()
         if not ended:
             await _drain(answer)

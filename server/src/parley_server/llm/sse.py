@@ -1,5 +1,6 @@
 """Splits the byte stream of an answer into the payloads of its events (the server-sent events of WHATWG HTML)."""
 
+import re
 from typing import NamedTuple
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
@@ -9,7 +10,7 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 DONE = b"[DONE]"
 
 _BOM = b"\xef\xbb\xbf"
-_BLANK = b" \t\r\n"
+_NOTHING = re.compile(rb"(?:[ \t\r\n]|\xef\xbb\xbf)*")
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry", b"error"})
 
 
@@ -80,13 +81,10 @@ class SseSplitter:
         return read
 
     def _begin(self) -> None:
-        """Drop a byte order mark and blanks, and tell a stream from a JSON answer by its first character."""
-        if _BOM.startswith(self._buffer[: len(_BOM)]):
-            if len(self._buffer) < len(_BOM):
-                return
-            del self._buffer[: len(_BOM)]
-        self._buffer = self._buffer.lstrip(_BLANK)
-        if self._buffer:
+        """Drop byte order marks and blanks, and tell a stream from a JSON answer by its first character."""
+        nothing = _NOTHING.match(self._buffer)
+        del self._buffer[: nothing.end() if nothing else 0]
+        if not _BOM.startswith(self._buffer):
             self._begun = True
             self._is_json = self._buffer.startswith(b"{")
 

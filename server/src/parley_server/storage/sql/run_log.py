@@ -19,6 +19,7 @@ from parley_server.storage.sql import archive, journal
 from parley_server.storage.sql.archive import ArchiveReader
 from parley_server.storage.sql.conclusion import set_attempt, set_attempts
 from parley_server.storage.sql.live_run import LiveRun, Sealed, Tx
+from parley_server.storage.sql.statements import write
 from parley_server.storage.sql.tables import run_journal
 from parley_server.storage.sql.writer import Unit, Writer
 
@@ -208,7 +209,7 @@ class _SweepUnit:
         self._recorder = recorder
 
     def apply(self, connection: Connection) -> None:
-        connection.execute(_DELETE, [{"run": run_id, "id": journal_id} for run_id, journal_id in self._rows])
+        write(connection, _DELETE, *({"run": run_id, "id": journal_id} for run_id, journal_id in self._rows))
 
     def committed(self) -> None:
         self._recorder.journal(swept=len(self._rows))

@@ -10,6 +10,7 @@ from parley_server.domain.tool import CallRecord, CallState, ToolEffect
 from parley_server.storage.sql.database import Row, to_micros
 from parley_server.storage.sql.live_run import Sealed, Tx
 from parley_server.storage.sql.rows import string
+from parley_server.storage.sql.statements import write
 from parley_server.storage.sql.tables import runs, tool_calls
 
 # A commit whose outcome nobody heard is tried again.
@@ -19,7 +20,7 @@ _INSERT = text(
     ":idempotency_key, :state, :plan_time, :dispatch_time) ON CONFLICT DO NOTHING"
 )
 _OF_CALL = (tool_calls.c.run_id == bindparam("of_run"), tool_calls.c.call_id == bindparam("of_call"))
-_DISPATCH = (
+_MOVE = (
     update(tool_calls)
     .where(*_OF_CALL)
     .values(state=bindparam("new_state"), dispatch_time=bindparam("now", type_=tool_calls.c.dispatch_time.type))
@@ -61,10 +62,8 @@ def withdrawn(call_ids: Sequence[str]) -> Tx:
 def _moved(call_ids: Sequence[str], state: CallState) -> Tx:
     def tx(connection: Connection, batch: Sealed) -> None:
         now = _now() if state is CallState.DISPATCHED else None
-        connection.execute(
-            _DISPATCH,
-            [{"of_run": batch.live.run_id, "of_call": call_id, "new_state": state, "now": now} for call_id in call_ids],
-        )
+        moved = {"of_run": batch.live.run_id, "new_state": state, "now": now}
+        write(connection, _MOVE, *({**moved, "of_call": call_id} for call_id in call_ids))
 
     return tx
 
@@ -77,9 +76,10 @@ def unanswered_calls(connection: Connection) -> Iterable[tuple[str, CallRecord]]
 def _planned(calls: Sequence[CallRecord]) -> Tx:
     def tx(connection: Connection, batch: Sealed) -> None:
         now = _now()
-        connection.execute(
+        write(
+            connection,
             _INSERT,
-            [
+            *(
                 {
                     "run_id": batch.live.run_id,
                     "call_id": call.call_id,
@@ -94,7 +94,7 @@ def _planned(calls: Sequence[CallRecord]) -> Tx:
                     "dispatch_time": now if call.state is CallState.DISPATCHED else None,
                 }
                 for call in calls
-            ],
+            ),
         )
 
     return tx
@@ -103,9 +103,10 @@ def _planned(calls: Sequence[CallRecord]) -> Tx:
 def _finished(bodies: Sequence[ToolCallFinished]) -> Tx:
     def tx(connection: Connection, batch: Sealed) -> None:
         now = _now()
-        connection.execute(
+        write(
+            connection,
             _FINISH,
-            [
+            *(
                 {
                     "of_run": batch.live.run_id,
                     "of_call": body.call_id,
@@ -115,7 +116,7 @@ def _finished(bodies: Sequence[ToolCallFinished]) -> Tx:
                     "now": now,
                 }
                 for body in bodies
-            ],
+            ),
         )
 
     return tx

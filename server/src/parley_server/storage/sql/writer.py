@@ -1,7 +1,8 @@
 """Group commit: one task takes all writes that have queued, runs them in one transaction, then tells each its outcome.
 
-While a commit is under way the next writes queue up, so the batch grows with the load. Between two commits lie at
-least 2 ms unless something urgent waits (measured: the wait costs no throughput and saves a third of the CPU).
+While a commit is under way the next writes queue up, so the batch grows with the load. From one commit to the next pass
+at least 2 ms, and the longer the longer commits take, unless something urgent waits (measured: the wait costs no
+throughput, and with 200 streams of five chunks a second saves a quarter of all CPU).
 """
 
 import asyncio
@@ -26,6 +27,9 @@ from parley_server.storage.sql.failures import cause_of, is_full, is_unavailable
 T = TypeVar("T")
 
 COMMIT_GAP_S = 0.002
+MAX_COMMIT_GAP_S = 0.008
+# The writer is to spend at most this share of its time with commits that nobody is in a hurry for.
+_COMMIT_SHARE = 1 / 4
 # How long a caller waits at most; what he then does not know is known by his request id when he asks again.
 PATIENCE_S = 8.0
 # How often a store that could not write is tried while nobody else writes.
@@ -82,6 +86,7 @@ class Writer:
         self._source: Callable[[], Sequence[Unit]] = tuple
         self._wanted = asyncio.Event()
         self._urgent = asyncio.Event()
+        self._gap_s = COMMIT_GAP_S
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._available = True
@@ -150,7 +155,7 @@ class Writer:
             await self._wait_until(next_start)
             self._wanted.clear()
             self._urgent.clear()
-            next_start = loop.time() + COMMIT_GAP_S
+            next_start = loop.time() + self._gap_s
             units = [*self._source(), *self._take_calls()]
             if units:
                 await self._commit(units)
@@ -176,7 +181,9 @@ class Writer:
         except Exception as error:  # noqa: BLE001  # every unit hears why its batch failed
             failures = [error] * len(units)
         overdue.cancel()
-        self._recorder.committed(len(units), time.perf_counter() - start)
+        took_s = time.perf_counter() - start
+        self._gap_s = min(max(COMMIT_GAP_S, (self._gap_s + took_s / _COMMIT_SHARE) / 2), MAX_COMMIT_GAP_S)
+        self._recorder.committed(len(units), took_s)
         told = [None if failure is None else _told(failure) for failure in failures]
         self._note_availability(not any(isinstance(error, StorageUnavailableError) for error in told))
         for unit, outcome in zip(units, told, strict=True):
