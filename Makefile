@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 
 .PHONY: help setup run test check lint types imports sizes generate generated protos distributions soak siege fuzz \
-    chaos bounds bench format lock clean
+    chaos bounds bench bench-peers bench-streams format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ lint: setup ## ruff: rules and format
 	@$(BIN)/ruff format --check --quiet .
 
 types: setup ## mypy, strict
-	@$(BIN)/mypy server/src clients/python/src plugins/console/src scripts tests clients/conformance
+	@$(BIN)/mypy server/src clients/python/src plugins/console/src scripts tests clients/conformance benchmarks
 
 imports: setup ## who may import whom
 	@$(BIN)/lint-imports --no-cache --config .importlinter
@@ -51,7 +51,7 @@ soak: setup ## the tests that take minutes to show what is rare
 siege: setup ## attacks at full size; writes their figures into docs/reliability.md (Linux, four minutes)
 	@PARLEY_SIEGE_TABLE=docs/reliability.md $(BIN)/python -m pytest -s -m siege
 
-fuzz: setup ## random messages, metadata and frames for an hour, or PARLEY_FUZZ_SECONDS (PARLEY_FUZZ_SEED)
+fuzz: setup ## random messages, metadata, frames and model streams for an hour, or PARLEY_FUZZ_SECONDS (PARLEY_FUZZ_SEED)
 	@PARLEY_FUZZ_SECONDS=$${PARLEY_FUZZ_SECONDS:-3600} PARLEY_FUZZ_SEED=$${PARLEY_FUZZ_SEED:-$$(date +%s)} $(BIN)/python -m pytest -s -m fuzz
 
 chaos: setup ## kill a server 1,300 times and cut its power 300 times; writes the figures into docs/chaos.md (Linux)
@@ -61,9 +61,16 @@ bounds: setup ## a part of the tests on the oldest and the newest dependencies (
 	@$(BIN)/python scripts/check_bounds.py lowest
 	@$(BIN)/python scripts/check_bounds.py newest
 
-bench: setup ## Parley's calls beside bare ones, and its streams beside others (Linux, two cores, seven minutes)
+bench: setup ## Parley's calls beside bare ones, its streams beside others, its run log (Linux, two cores, 13 minutes)
 	@$(BIN)/python benchmarks/chassis.py
 	@$(BIN)/python benchmarks/stream.py
+	@$(BIN)/python benchmarks/runlog.py
+
+bench-peers: setup ## Parley beside other ways to stream; writes docs/performance.md (Linux, two cores, 25 minutes)
+	@$(BIN)/python benchmarks/peers.py $(or $(PEERS),--table docs/performance.md)
+
+bench-streams: setup ## malformed model streams, read by Parley and by others; writes docs/streams.md
+	@$(BIN)/python benchmarks/stream_corpus.py $(or $(STREAMS),--table docs/streams.md)
 
 format: setup ## format the code
 	@$(BIN)/ruff check --quiet --fix . || true

@@ -9,7 +9,7 @@ system, requests included, and its smallest value over the rounds the least dist
 request to its first chunk, `added` what it is above the same request straight to the upstream; `chunk` is how old a
 chunk is when it arrives. FastAPI + SDK authenticates nobody and keeps nothing.
 
-The peers are installed into .venv-bench on the first run.
+FastAPI is installed into .venv-bench on the first run; peers.py has more systems.
 """
 
 import platform
@@ -21,12 +21,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from streaming.loads import Load, Row, held_kib, measure
+from streaming.peers import CANDIDATES, FASTAPI
 from streaming.script import Script
-from streaming.systems import SYSTEMS, System, ensure_peers, peer_versions, start_upstream, url
+from streaming.systems import System, start_upstream, url
 
 DIRECT = "upstream itself"
 BARE = "bare grpc.aio"
 DEFAULTS = ("3", "1000")
+SYSTEMS = {CANDIDATES[name].title: CANDIDATES[name].start for name in ("parley", "bare", "fastapi")}
 
 
 LOADS = (
@@ -105,12 +107,12 @@ def print_memory(memory: Mapping[str, float]) -> None:
 def main() -> None:
     """Measure and print."""
     rounds, held = (int(word) for word in [*sys.argv[1:], *DEFAULTS[len(sys.argv) - 1 :]][:2])
-    ensure_peers()
+    FASTAPI.ensure()
     with start_upstream() as upstream:
         rows = measure_all(upstream, rounds)
         memory = dict(measure_memory(upstream, held))
     names = ("grpcio", "protobuf", "uvloop", "parley-server")
-    versions = {name: version(name) for name in names} | peer_versions()
+    versions = {name: version(name) for name in names} | FASTAPI.versions()
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, {held} streams held; Python {platform.python_version()}, ",
         end="",

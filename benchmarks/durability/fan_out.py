@@ -1,10 +1,9 @@
 """A server with many watchers: what one takes of its memory, and what it is sent."""
 
-import subprocess
 import sys
 from dataclasses import dataclass
 
-from streaming.processes import LOAD_CORE, cpu_s, first_line, rss_kib, running
+from streaming.processes import LOAD_CORE, cpu_s, first_line, rss_kib, running, tell
 from streaming.script import Script
 from streaming.systems import System
 
@@ -34,18 +33,12 @@ def _measured(system: System, kind: str, script: Script, watchers: int, *, to_th
     with running(LOAD_CORE, [sys.executable, "-m", "durability.watchers", *words], system.environment) as clients:
         first_line(clients)
         before_kib, before_s = rss_kib(system.pid), cpu_s(system.pid)
-        _tell(clients)
+        tell(clients, "go on")
         first_line(clients)
         kib = (rss_kib(system.pid) - before_kib) / watchers
         if not to_the_end:
             return FanOut(kib, 0, 0)
-        _tell(clients)
+        tell(clients, "go on")
         events, seconds = first_line(clients).split()
         cpu_us = (cpu_s(system.pid) - before_s) / int(events) * 1e6
         return FanOut(kib, int(events) / float(seconds), cpu_us)
-
-
-def _tell(clients: subprocess.Popen[str]) -> None:
-    assert clients.stdin is not None
-    clients.stdin.write("go on\n")
-    clients.stdin.flush()

@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 
 STAMP_LENGTH = 20
+# A stamp in what is around it.
+STAMPS = re.compile(r"(?<!\d)\d{19} ")
 _NUMBERS = re.compile(r"-([ndh])(\d+)")
 
 

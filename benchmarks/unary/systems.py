@@ -12,7 +12,7 @@ from parley.v1.agent_service_pb2 import GetRunRequest, StartRunRequest
 from parley.v1.agent_service_pb2_grpc import AgentServiceStub
 from parley.v1.content_pb2 import ContentPart
 from parley.v1.run_pb2 import ModelOptions, RunSpec
-from streaming.processes import LOAD_CORE, SERVER_CORE, cpu_s, first_line, running
+from streaming.processes import LOAD_CORE, SERVER_CORE, cpu_s, first_line, running, tell
 from streaming.script import Script
 from streaming.systems import System
 from unary.measurements import Seen
@@ -30,10 +30,8 @@ class Subject:
 
     def measure(self, clients: int, calls: int) -> tuple[Seen, float]:
         """Let so many clients make so many calls; return what they saw and the server's CPU in us a call."""
-        assert self.clients.stdin is not None
         before = cpu_s(self.pid)
-        self.clients.stdin.write(f"{clients} {calls}\n")
-        self.clients.stdin.flush()
+        tell(self.clients, f"{clients} {calls}")
         seen = Seen.from_json(first_line(self.clients))
         return seen, (cpu_s(self.pid) - before) / calls * 1e6
 
