@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from parley_server.rpc.certificates import CertificateFiles
+from parley_server.rpc.tls_settings import CertificateFiles
 
 HERE = ("localhost", "127.0.0.1", "::1")
 DAY = timedelta(days=1)

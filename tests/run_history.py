@@ -107,6 +107,9 @@ def _content_of(message: conversation_pb2.Message) -> tuple[object, ...]:
         case "tool_call":
             call = message.tool_call
             return message.message_id, call.call_id, call.name, call.status, call.result_json
+        case "summary":
+            summary = message.summary
+            return message.message_id, summary.text, summary.first_message_id, summary.last_message_id
         case _:
             return message.message_id, message.assistant.text, message.incomplete
 
@@ -116,12 +119,16 @@ def _finished_content(event: run_event_pb2.RunEvent) -> tuple[object, ...]:
         return event.item_id, event.message_completed.text, event.message_completed.incomplete
     if event.HasField("steer_applied"):
         return event.steer_applied.message_id, "".join(part.text for part in event.steer_applied.input), False
+    if event.HasField("history_compacted"):
+        compacted = event.history_compacted
+        return event.item_id, compacted.summary_text, compacted.first_message_id, compacted.last_message_id
     call = event.tool_call_finished
     return event.item_id, call.call_id, call.name, call.status, call.result_json
 
 
 def _is_end_of_item(event: run_event_pb2.RunEvent) -> bool:
-    return event.WhichOneof("event") in ("message_completed", "tool_call_finished", "steer_applied")
+    ends = ("message_completed", "tool_call_finished", "steer_applied", "history_compacted")
+    return event.WhichOneof("event") in ends
 
 
 def _bytes_of(event: run_event_pb2.RunEvent) -> bytes:
@@ -196,6 +203,8 @@ def _check_calls(events: Sequence[run_event_pb2.RunEvent], *, finished: bool) ->
                 assert event.tool_call_started.call_id not in seen
                 seen.add(event.tool_call_started.call_id)
                 open_calls.add(event.tool_call_started.call_id)
+            case "tool_call_progress":
+                assert event.tool_call_progress.call_id in open_calls, "told before its start, or after its end"
             case "tool_call_finished":
                 assert event.tool_call_finished.call_id in open_calls, "finished without a start, or twice"
                 open_calls.discard(event.tool_call_finished.call_id)

@@ -103,6 +103,7 @@ RUN_EVENT_FIELDS = {
     "heartbeat": 28,
     "history_truncated": 29,
     "reasoning_completed": 30,
+    "history_compacted": 31,
 }
 
 

@@ -171,3 +171,41 @@ async def test_the_offline_model_answers_to_any_name(tmp_path: Path) -> None:
             assert text_of(await run_agent(stubs, spec_for("whatever")))
             info = await stubs.admin.GetServerInfo(admin_service_pb2.GetServerInfoRequest(), timeout=10)
     assert ([model.name for model in info.models], list(info.model_patterns)) == (["offline"], ["*"])
+
+
+async def test_a_repeated_request_is_its_run_although_the_model_may_no_longer_be_named(
+    main_server: ModelServer, tmp_path: Path
+) -> None:
+    settings = tmp_path / "parley.toml"
+    settings.write_text(f'[model]\nbase_url = "{main_server.base_url}"\nname = "big"\nallowed = ["small"]\n')
+    with running_server(tmp_path) as running:
+        async with grpc.aio.insecure_channel(running.address) as channel:
+            first = await run_agent(stubs_on(channel), spec_for("small"), "once")
+        running.kill()
+        settings.write_text(settings.read_text().replace('"small"', ""))
+        running.start()
+        async with grpc.aio.insecure_channel(running.address) as channel:
+            stubs = stubs_on(channel)
+            assert await run_agent(stubs, spec_for("small"), "once") == first
+            assert await refusal(stubs, spec_for("small"), "another") == "UNKNOWN_MODEL"
+            assert await refusal(stubs, spec_for("other"), "once") == "REQUEST_ID_REUSED"
+
+
+async def refusal(stubs: Stubs, spec: run_pb2.RunSpec, request_id: str) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await run_agent(stubs, spec, request_id)
+    return failure_of(raised.value).reason
+
+
+async def test_no_model_server_is_told_what_the_environment_says_of_another(
+    main_server: ModelServer, tmp_path: Path
+) -> None:
+    others = {"OPENAI_ORG_ID": "org-1", "OPENAI_PROJECT_ID": "proj-1"}
+    others["OPENAI_CUSTOM_HEADERS"] = "authorization: Bearer sk-other\nX-Other: sk-other"
+    own = {"OPENAI_BASE_URL": main_server.base_url, "OPENAI_API_KEY": "sk-own", "PARLEY_MODEL__NAME": "big"}
+    with running_server(tmp_path, environment=others | own) as running:
+        async with grpc.aio.insecure_channel(running.address) as channel:
+            assert text_of(await run_agent(stubs_on(channel), spec_for(""))) == "main"
+    headers = main_server.requests[-1].headers
+    assert headers["Authorization"] == "Bearer sk-own"
+    assert not any(said in f"{dict(headers)}" for said in ("org-1", "proj-1", "sk-other"))

@@ -223,4 +223,10 @@ async def test_the_server_says_what_it_is(stubs: Stubs) -> None:
     assert info.default_agent_id == "assistant"
     agents = await stubs.agents.ListAgents(agent_service_pb2.ListAgentsRequest(), timeout=RPC_DEADLINE_S)
     assert [agent.agent_id for agent in agents.agents] == ["assistant"]
-    assert sorted(agents.agents[0].tool_names) == ["calculator", "current_time"]
+    assert sorted(agents.agents[0].tool_names) == [
+        "calculator",
+        "current_time",
+        "forget_note",
+        "recall",
+        "remember",
+    ]

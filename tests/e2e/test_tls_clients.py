@@ -15,7 +15,7 @@ from e2e.test_console import ask
 from e2e.test_signals import wait_for_log
 from parley_client import HandshakeError, NotAuthenticatedError, ParleyClient, ReconnectLimits, TlsFiles
 from parley_client import sync as blocking
-from parley_server.rpc.certificates import CertificateFiles
+from parley_server.rpc.tls_settings import CertificateFiles
 from server_process import ServerProcess, running_server
 
 CA, OTHER_CA = authority(), authority("Other CA")

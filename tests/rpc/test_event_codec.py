@@ -23,6 +23,7 @@ from parley_server.domain.run_event import (
     SteerApplied,
     TextDelta,
     ToolCallFinished,
+    ToolCallProgress,
     ToolCallStarted,
     UsageUpdated,
     Warned,
@@ -58,6 +59,7 @@ bodies = st.one_of(
     st.builds(ReasoningCompleted, texts),
     st.builds(MessageCompleted, texts, st.booleans(), texts, texts),
     st.builds(ToolCallStarted, texts, texts, texts, st.none() | st.sampled_from(ToolEffect)),
+    st.builds(ToolCallProgress, texts, texts, st.none() | st.floats(0, 1)),
     st.builds(
         ToolCallFinished, texts, texts, st.sampled_from(ToolCallStatus), texts, st.booleans(), codes, texts, texts
     ),

@@ -58,6 +58,9 @@ class Log:
     async def accept(self, spec: RunSpec, idempotency: Idempotency | None) -> Acceptance:
         raise AssertionError((spec, idempotency))
 
+    async def accepted(self, idempotency: Idempotency | None) -> Run | None:
+        raise AssertionError(idempotency)
+
 
 class Presence:
     """Hears how calls end."""

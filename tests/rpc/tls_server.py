@@ -10,12 +10,12 @@ import grpc
 from certificates import Pair
 from parley.v1 import agent_service_pb2 as pb
 from parley_server.auth.factory import ProviderParts, build_auth_chain
-from parley_server.rpc.certificates import CertificateFiles
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.listener import ServerSettings
 from parley_server.rpc.server import RpcServer
 from parley_server.rpc.service import Service
 from parley_server.rpc.tls import CertificateReloader
+from parley_server.rpc.tls_settings import CertificateFiles
 from rpc.chassis import AGENT_SERVICE, GET_RUN, HASH_KEY, Keys, Runs
 
 POLL_S = 0.05

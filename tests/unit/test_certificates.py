@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
-from parley_server.rpc.certificates import CertificateError, CertificateFiles, load_certificate
-from parley_server.rpc.tls import TlsSettings
+from parley_server.rpc.certificates import CertificateError, load_certificate
+from parley_server.rpc.tls_settings import CertificateFiles, TlsSettings
 from pydantic import ValidationError
 
 NOW = datetime.now(UTC)

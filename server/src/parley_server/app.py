@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from google.protobuf.descriptor import FileDescriptor
@@ -41,7 +42,7 @@ from parley_server.rpc.servicers.admin_service import AdminServicer
 from parley_server.rpc.servicers.agent_service import AgentServicer
 from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
-from parley_server.rpc.tls import CertificateReloader
+from parley_server.rpc.tls_settings import CertificateFiles
 from parley_server.runs.engine import RunEngine
 from parley_server.settings import Settings
 from parley_server.signals import ProcessSignals, Requests
@@ -55,9 +56,13 @@ from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore, open_store
 from parley_server.tools.builtin.calculator import calculator
 from parley_server.tools.builtin.current_time import current_time_tool
+from parley_server.tools.builtin.notes import note_tools
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
 from parley_server.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from parley_server.rpc.tls import CertificateReloader
 
 Keys = KeyAdministration[PageRequest, Page[ApiKey]]
 
@@ -94,7 +99,7 @@ async def serve(
 async def _serve(
     settings: Settings, requests: Requests, recorder: PrometheusRecorder, more_tools: Sequence[Tool]
 ) -> None:
-    certificates = None if settings.tls.files is None else CertificateReloader(settings.tls.files)
+    certificates = None if settings.tls.files is None else _open_certificates(settings.tls.files)
     _make_data_dir(settings)
     async with AsyncExitStack() as stack:
         try:
@@ -104,7 +109,7 @@ async def _serve(
         hash_key = _hash_key(settings)
         store = await stack.enter_async_context(_open_store(settings, hash_key, recorder, serves=True))
         models = await stack.enter_async_context(open_models(settings.model_settings(), settings.providers, recorder))
-        agents = _build_agents(models, Prices(settings.prices), more_tools)
+        agents = _build_agents(models, Prices(settings.prices), _build_tools(settings, store, more_tools))
         engine = RunEngine(store, store.worker, agents, recorder, models=models.catalog)
         stack.push_async_callback(engine.park)
         last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
@@ -226,8 +231,16 @@ def _database(settings: Settings, *, serves: bool) -> AbstractAsyncContextManage
     return PostgresDatabase(settings.storage.url, purpose, end=end_process)
 
 
-def _build_agents(models: Models, prices: Prices, more_tools: Sequence[Tool]) -> AgentRegistry:
-    tools = ToolRegistry([calculator, current_time_tool(), *more_tools])
+def _build_tools(settings: Settings, store: SqlStore, more_tools: Sequence[Tool]) -> ToolRegistry:
+    tools = [calculator, current_time_tool(), *note_tools(store)]
+    if settings.tools.fetch_url.enabled:
+        from parley_server.tools.builtin.fetch_url import fetch_url_tool  # noqa: PLC0415  # for who wants it
+
+        tools.append(fetch_url_tool(settings.tools.fetch_url))
+    return ToolRegistry([*tools, *more_tools])
+
+
+def _build_agents(models: Models, prices: Prices, tools: ToolRegistry) -> AgentRegistry:
     default_model = models.catalog.models[0].name
     assistant = build_assistant(
         model=models.service,
@@ -235,6 +248,7 @@ def _build_agents(models: Models, prices: Prices, more_tools: Sequence[Tool]) ->
         tools=tools,
         tool_calls=ToolCallManager(tools),
         prices=prices,
+        profiles=models.profiles,
     )
     return AgentRegistry([assistant])
 
@@ -325,7 +339,7 @@ def _upkeep(
     settings: Settings,
     address: str,
     chain: AuthChain,
-    certificates: CertificateReloader | None,
+    certificates: "CertificateReloader | None",
     asked: asyncio.Event,
 ) -> Iterator[Coroutine[object, object, None]]:
     """Yield what goes on beside the calls for as long as the server does."""
@@ -336,7 +350,13 @@ def _upkeep(
         yield complain_of_insecurity(address)
 
 
-async def _reload_when(asked: asyncio.Event, chain: AuthChain, certificates: CertificateReloader | None) -> None:
+def _open_certificates(files: CertificateFiles) -> "CertificateReloader":
+    from parley_server.rpc.tls import CertificateReloader  # noqa: PLC0415 - takes 8 MiB, which is for TLS alone
+
+    return CertificateReloader(files)
+
+
+async def _reload_when(asked: asyncio.Event, chain: AuthChain, certificates: "CertificateReloader | None") -> None:
     """Read again what may change under way, every time it is asked for."""
     while True:
         await asked.wait()

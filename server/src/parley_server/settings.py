@@ -26,11 +26,12 @@ from parley_server.llm.prices import Price
 from parley_server.llm.router import MAIN_PROVIDER
 from parley_server.metrics.endpoint import MetricsSettings
 from parley_server.rpc.listener import ServerSettings
-from parley_server.rpc.tls import TlsSettings
+from parley_server.rpc.tls_settings import TlsSettings
 from parley_server.settings_sources import DATA_DIR_VARIABLE, ConfigError, Sources
 from parley_server.settings_tables import Place, Tables, header, sub_tables
 from parley_server.settings_validation import Given, GivenSettings, names_below, validated
 from parley_server.storage.retention import RetentionSettings
+from parley_server.tools.tool_settings import ToolSettings
 
 FILE_NAME = "parley.toml"
 FALL_BACKS = {"base_url": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY"}
@@ -105,6 +106,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "retention": RetentionSettings,
     "log": LogSettings,
     "metrics": MetricsSettings,
+    "tools": ToolSettings,
 }
 # Those of which there is one for every name that the operator gives.
 NAMED_TABLES: Mapping[str, type[BaseModel]] = {"providers": ProviderSettings, "prices": Price}
@@ -123,6 +125,7 @@ class Settings:
     retention: RetentionSettings
     log: LogSettings
     metrics: MetricsSettings
+    tools: ToolSettings
     model: ModelSettings
     has_model: bool
     providers: Mapping[str, ProviderSettings]
@@ -170,6 +173,7 @@ def load_settings(
         retention=validated(given, ("retention",), RetentionSettings, sources.problems),
         log=validated(given, ("log",), LogSettings, sources.problems),
         metrics=validated(given, ("metrics",), MetricsSettings, sources.problems),
+        tools=validated(given, ("tools",), ToolSettings, sources.problems),
         model=validated(given, ("model",), ModelSettings, sources.problems),
         has_model=has_model,
         providers={

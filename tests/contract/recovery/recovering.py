@@ -12,6 +12,7 @@ from parley_server.agents.base import AgentDescription
 from parley_server.agents.registry import AgentRegistry
 from parley_server.agents.tool_loop_agent import ToolLoopAgent
 from parley_server.domain.context import RequestContext
+from parley_server.llm.model_catalog import Profiles
 from parley_server.llm.model_service import ModelChunk, ModelRequest, ModelService, ToolMessage
 from parley_server.metrics.recorder import SILENT
 from parley_server.runs.engine import RunEngine
@@ -64,6 +65,7 @@ async def an_engine(
     tools: Sequence[Tool],
     agent_id: str = "assistant",
     disconnect_grace: timedelta = DISCONNECT_GRACE,
+    profiles: Profiles | None = None,
 ) -> AsyncIterator[RunEngine]:
     """Build an engine with one agent; it parks its runs in the end."""
     registry = ToolRegistry(tools)
@@ -73,6 +75,7 @@ async def an_engine(
         model=model,
         tools=registry,
         tool_calls=ToolCallManager(registry),
+        profiles=profiles,
     )
     engine = RunEngine(store, store.worker, AgentRegistry([agent], default_agent_id=agent_id), SILENT, disconnect_grace)
     try:

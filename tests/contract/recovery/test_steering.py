@@ -26,7 +26,7 @@ from parley_server.domain.errors import (
     StorageUnavailableError,
 )
 from parley_server.domain.idempotency import Idempotency
-from parley_server.domain.message import AssistantItem, UserItem
+from parley_server.domain.message import AssistantItem, ToolCallItem, UserItem
 from parley_server.domain.tool import ToolEffect
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.runs.engine import RunEngine
@@ -60,7 +60,7 @@ async def told(store: SqlStore, ann: RequestContext, conversation_id: str) -> li
             lines.append(f"user: {text_of(message.item.parts)}")
         elif isinstance(message.item, AssistantItem):
             lines.append(f"assistant: {message.item.text}{'...' if message.incomplete else ''}")
-        else:
+        elif isinstance(message.item, ToolCallItem):
             lines.append(f"call: {message.item.name}")
     return lines
 

@@ -17,7 +17,7 @@ from parley_server.domain.errors import (
     RequestIdReusedError,
 )
 from parley_server.domain.idempotency import Idempotency
-from parley_server.domain.message import AssistantItem, UserItem
+from parley_server.domain.message import AssistantItem, Message, SummaryItem, UserItem
 from parley_server.domain.principal import Principal, PrincipalKind
 from parley_server.domain.run import ConcurrencyPolicy, RunEnd, RunSpec, RunState, StopReason
 from parley_server.domain.run_event import RunStarted
@@ -145,6 +145,26 @@ async def test_a_busy_conversation_queues_four_and_refuses_the_fifth(store: SqlS
     await appender.begin(RunStarted("m"))
     assert await appender.finish(answer("one")) == waiting[0].run.run_id
     assert (await runs.accept(spec("5", first.conversation_id), None)).created
+
+
+async def test_history_begins_with_the_run_that_the_newest_summary_ends_with(
+    store: SqlStore, ann: RequestContext
+) -> None:
+    user, conversation_id = store.for_user(ann), ""
+    messages: tuple[Message, ...] = ()
+    for read in (1, 3, 5, 7, 8, 10):
+        run = (await user.runs.accept(spec("question", conversation_id), None)).run
+        conversation_id = run.conversation_id
+        history = await user.conversations.history(conversation_id, run.run_id)
+        messages = (await user.conversations.messages(conversation_id, PageRequest(1000))).items
+        assert history == messages[-read:]
+        ended = answer(f"{run.run_id} answers")
+        if read == 7:
+            # It stands for two turns of three.
+            summary = SummaryItem(messages[0].message_id, messages[3].message_id, "S")
+            ended = replace(ended, items=(FinishedItem("item_summary", summary), *ended.items))
+        await store.worker.appender(run.run_id).finish(ended)
+    assert len(messages) == 12
 
 
 async def test_history_follows_the_order_of_the_runs_not_of_the_writes(store: SqlStore, ann: RequestContext) -> None:

@@ -108,6 +108,15 @@ def doubling(levels: int) -> dict[str, object]:
     return {"$ref": "#/$defs/s0", "$defs": {**steps, f"s{levels}": {"type": "integer"}}}
 
 
+def thousands_of(schema: object) -> dict[str, object]:
+    """Write a schema that has the same value checked against another 40,000 times, and never objects."""
+    hundreds = {"allOf": [{"$ref": "#/$defs/one"}] * 200}
+    return {"$defs": {"one": schema, "hundreds": hundreds}, "allOf": [{"$ref": "#/$defs/hundreds"}] * 200}
+
+
+NESTED: list[object] = [["ab", "cd"] * 1000]
+
+
 @pytest.mark.parametrize(
     ("schema", "text"),
     [
@@ -115,8 +124,12 @@ def doubling(levels: int) -> dict[str, object]:
         ({"$ref": "#"}, "1"),
         ({"anyOf": [{"type": "string"}] * 2000}, json.dumps(["x" * 1000] * 900)),
         ({"items": {"enum": list(range(9000))}}, json.dumps([8999] * 100_000)),
+        (thousands_of({"const": NESTED}), json.dumps(NESTED)),
+        (thousands_of({"enum": [NESTED]}), json.dumps(NESTED)),
+        (thousands_of({"uniqueItems": True}), json.dumps(NESTED)),
+        (thousands_of({"dependentRequired": {"a": ["a"] * 5000}}), '{"a": 1}'),
     ],
-    ids=["doubling", "itself", "long words", "long lists"],
+    ids=["doubling", "itself", "long words", "long lists", "const", "enum", "unique items", "names"],
 )
 async def test_what_would_take_for_ever_is_given_up(schema: dict[str, object], text: str) -> None:
     assert await judged(schema, text) == Output(problem="it is too much to be checked against the schema")

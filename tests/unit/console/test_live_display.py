@@ -27,6 +27,18 @@ def test_calls_are_live_until_they_have_a_result_and_written_once() -> None:
     assert (terminal.lines, terminal.live[-1]) == (["⚙ two() → 2", "⚙ one() ✗ no"], "")
 
 
+def test_a_call_under_way_shows_how_far_it_is_until_it_ends() -> None:
+    terminal = RecordingTerminal()
+    display = LiveDisplay(terminal)
+    display.call_started("1", "one()")
+    display.call_progress("1", "20% page 1")
+    display.call_progress("1", "40% page 2")
+    assert (terminal.lines, terminal.live[-1]) == ([], "⚙ one() … 40% page 2")
+    display.call_finished("1", "one()", "1", worked=True)
+    display.call_started("1", "again()")
+    assert (terminal.lines, terminal.live[-1]) == (["⚙ one() → 1"], "⚙ again() …")
+
+
 def test_nothing_is_lost_when_a_run_ends_in_the_middle() -> None:
     terminal = RecordingTerminal()
     display = LiveDisplay(terminal)

@@ -4,6 +4,7 @@ import grpc
 from parley.v1.run_event_pb2 import (
     ApprovalRequested,
     AttemptRestarted,
+    HistoryCompacted,
     MessageCompleted,
     ReasoningDelta,
     RunAccepted,
@@ -105,6 +106,13 @@ def test_a_pipe_gets_the_answer_alone() -> None:
     )
     assert answer == "It is 391.\n"
     assert notes == "MODEL_CALL_RETRIED: again\n"
+
+
+def test_a_summary_of_what_was_said_before_is_a_note() -> None:
+    compacted = RunEvent(item_id="item-0", history_compacted=HistoryCompacted(summary_text="They met."))
+    answer, notes = on_pipe_and_terminal(compacted, delta("391."), completed("391."), END)
+    assert answer == "391.\n"
+    assert notes == "earlier messages were summarized\n"
 
 
 def test_items_stand_on_lines_of_their_own() -> None:

@@ -5,9 +5,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parley.v1.run_event_pb2 import ToolCallFinished
+from parley.v1.run_event_pb2 import ToolCallFinished, ToolCallProgress
 from parley.v1.tool_pb2 import TOOL_CALL_STATUS_OK, TOOL_CALL_STATUS_TIMED_OUT, TOOL_CALL_STATUS_UNKNOWN_OUTCOME
-from parley_console.tool_line import call_text, result_text
+from parley_console.tool_line import call_text, progress_text, result_text
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,16 @@ def test_it_is_always_one_line_of_bounded_length(name: str, argument: str, resul
     for line in (call_text(name, arguments_json), result_text(finished, arguments_json)):
         assert "\n" not in line
         assert len(line) <= len(name) + 122
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (ToolCallProgress(message="page 3\nof 5", fraction=0.6), "60% page 3 of 5"),
+        (ToolCallProgress(message="page 3"), "page 3"),
+        (ToolCallProgress(fraction=0), "0%"),
+        (ToolCallProgress(), ""),
+    ],
+)
+def test_progress_is_the_part_done_and_the_tools_word_on_it(progress: ToolCallProgress, text: str) -> None:
+    assert progress_text(progress) == text

@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 from model_server import DONE, ModelServer, RawAnswer, finish_frame, text_frame
 from parley_server.domain.errors import Reason
+from parley_server.domain.run import ModelOptions
 from parley_server.llm.fallback_service import FallbackService
+from parley_server.llm.model_errors import NotTakenError
 from parley_server.llm.model_service import (
     FallbackChunk,
     FinishChunk,
@@ -86,6 +89,19 @@ async def test_what_is_told_as_it_is_whichever_model_says_so(
         await ask(service)
     assert raised.value.reason == reason
     assert len(upstream.requests) == before + 1
+
+
+async def test_a_fallback_is_passed_over_that_does_not_take_what_was_asked(upstream: ModelServer) -> None:
+    upstream.enqueue(DOWN, OK)
+    warm = replace(HELLO, options=ModelOptions(temperature=0.5))
+    service = FallbackService(OpenAIService(upstream.settings(profile={"kind": "openai"})), ["gpt-5-mini", "third"])
+    async with aclosing(service.stream(CONTEXT, warm)) as chunks:
+        assert (await anext(chunks)) == FallbackChunk("third", "offline")
+    assert asked(upstream) == ["offline", "third"]
+    async with aclosing(service.stream(CONTEXT, replace(warm, model="gpt-5-mini"))) as chunks:
+        with pytest.raises(NotTakenError):
+            await anext(chunks)
+    await service.aclose()
 
 
 async def test_a_content_filter_is_an_answer(upstream: ModelServer, service: ModelService) -> None:

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 from parley.v1 import agent_service_pb2
-from parley_server.domain.message import AssistantItem, ToolCallItem
+from parley_server.domain.message import AssistantItem, SummaryItem, ToolCallItem
 from parley_server.domain.run import RunEnd, RunState, StopReason
 from parley_server.domain.run_event import (
     EventBody,
+    HistoryCompacted,
     MessageCompleted,
     ReasoningCompleted,
     ReasoningDelta,
@@ -45,6 +46,7 @@ WHOLE_RUN: list[tuple[EventBody, str]] = [
     (ToolCallStarted("c2", "write", "{}", ToolEffect.WRITE), "c"),
     (ToolCallFinished("c2", "write", ToolCallStatus.OK, "2"), "c"),
     (ToolCallFinished("c1", "read", ToolCallStatus.OK, "1"), "b"),
+    (HistoryCompacted("They met.", "item_1", "item_2"), "s"),
     (TextDelta("Found it."), "d"),
     (MessageCompleted("Found it."), "d"),
 ]
@@ -74,11 +76,12 @@ def test_any_prefix_ends_as_the_contract_promises(cut: int) -> None:
 
 def test_a_whole_run_becomes_messages_in_the_order_of_its_items() -> None:
     conclusion = observed(WHOLE_RUN).conclusion(END)
-    assert [finished.message_id for finished in conclusion.items] == ["a", "b", "c", "d"]
+    assert [finished.message_id for finished in conclusion.items] == ["a", "b", "c", "s", "d"]
     first, second = conclusion.items[:2]
     assert first.item == AssistantItem("Let me look.", reasoning_text="hm, well")
     assert isinstance(second.item, ToolCallItem)
     assert second.item.result_json == "1"
+    assert conclusion.items[3].item == SummaryItem("item_1", "item_2", "They met.")
     assert (conclusion.output_item_id, conclusion.output_text) == ("d", "Found it.")
     assert conclusion.usage == Usage(output_tokens=3)
 

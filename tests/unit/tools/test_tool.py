@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+import structlog
+from parley_server.domain.principal import Principal, PrincipalKind
 from parley_server.domain.tool import ToolEffect
 from parley_server.tools.definition import ToolDefinitionError
 from parley_server.tools.errors import InvalidArgumentsError
@@ -86,6 +89,21 @@ async def test_problems_name_the_path_of_the_argument() -> None:
     with pytest.raises(InvalidArgumentsError) as caught:
         await weather.call(a_context(), {"places": [{"city": "Oslo"}, {"city": 5}], "days": "soon"})
     assert [problem.path for problem in caught.value.fields] == ["places[1].city", "days"]
+
+
+def test_the_context_says_who_asks_and_what_he_may() -> None:
+    service = Principal(kind=PrincipalKind.SERVICE, subject="web", scopes=frozenset({"runs:write"}), method="api_key")
+    request = context_of("ann").model_copy(update={"principal": service})
+    context = ToolContext(request, run_id="run_1", call_id="call_1", idempotency_key="key", deadline=0.0)
+    assert (context.user_id, context.actor, context.scopes) == ("ann", "service:web", frozenset({"runs:write"}))
+
+
+def test_what_a_tool_logs_says_of_which_call_it_is() -> None:
+    context = replace(a_context(), tool_name="weather")
+    with structlog.testing.capture_logs() as lines:
+        context.log.info("asked", places=2)
+    [line] = lines
+    assert (line["run_id"], line["call_id"], line["tool"], line["places"]) == ("run_1", "call_1", "weather", 2)
 
 
 async def no_docstring(context: ToolContext, arguments: Place) -> WeatherResult:

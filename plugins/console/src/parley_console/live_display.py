@@ -16,6 +16,7 @@ class LiveDisplay:
         self._blocks = MarkdownBlocks()
         self._has_block = False
         self._open_calls: dict[str, str] = {}
+        self._progress: dict[str, str] = {}
 
     def text(self, text: str) -> None:
         """Write the blocks that the text finishes; show the end of the one that is open."""
@@ -33,9 +34,15 @@ class LiveDisplay:
         self._open_calls[call_id] = call
         self._refresh()
 
+    def call_progress(self, call_id: str, progress: str) -> None:
+        """Show how far the call is until it tells more or ends."""
+        self._progress[call_id] = progress
+        self._refresh()
+
     def call_finished(self, call_id: str, call: str, result: str, *, worked: bool) -> None:
         """Write the call and its result."""
         self._open_calls.pop(call_id, None)
+        self._progress.pop(call_id, None)
         self._terminal.line(f"⚙ {call} {'→' if worked else '✗'} {result}", Style.DIM if worked else Style.RED)
         self._refresh()
 
@@ -56,6 +63,7 @@ class LiveDisplay:
         for call in self._open_calls.values():
             self._terminal.line(f"⚙ {call} …", Style.DIM)
         self._open_calls.clear()
+        self._progress.clear()
         self._refresh()
 
     def used(self, usage: Usage) -> None:
@@ -73,7 +81,7 @@ class LiveDisplay:
             self._has_block = True
 
     def _refresh(self) -> None:
-        calls = [f"⚙ {call} …" for call in self._open_calls.values()]
+        calls = [f"⚙ {call} … {self._progress.get(call_id, '')}".rstrip() for call_id, call in self._open_calls.items()]
         rest = self._blocks.rest.rstrip()
         gap = "\n" if rest and self._has_block else ""  # where it will stand once it is finished
         self._terminal.show_live(gap + "\n".join([rest] * bool(rest) + calls))

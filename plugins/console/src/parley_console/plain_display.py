@@ -32,6 +32,9 @@ class PlainDisplay:
         self._progress.write(f"⚙ {call}", Style.DIM)
         self._open_call_id = call_id
 
+    def call_progress(self, call_id: str, progress: str) -> None:
+        """Say nothing: a line that was written cannot be changed."""
+
     def call_finished(self, call_id: str, call: str, result: str, *, worked: bool) -> None:
         """End the call's line, or write one when others came between."""
         if self._open_call_id != call_id:

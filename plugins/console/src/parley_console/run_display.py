@@ -19,6 +19,9 @@ class RunDisplay(Protocol):
     def call_started(self, call_id: str, call: str) -> None:
         """Take the beginning of a tool call."""
 
+    def call_progress(self, call_id: str, progress: str) -> None:
+        """Take how far a call is that was told to begin."""
+
     def call_finished(self, call_id: str, call: str, result: str, *, worked: bool) -> None:
         """Take the end of a tool call, which need not have been told to begin."""
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Final
 
-from parley.v1.run_event_pb2 import MessageCompleted, RunEvent, ToolCallFinished, ToolCallStarted
+from parley.v1.run_event_pb2 import MessageCompleted, RunEvent, ToolCallFinished, ToolCallProgress, ToolCallStarted
 from parley.v1.tool_pb2 import TOOL_CALL_STATUS_OK
 from parley_client import ParleyError
 
 from parley_console.run_display import RunDisplay
 from parley_console.screen import Style
-from parley_console.tool_line import call_text, result_text
+from parley_console.tool_line import call_text, progress_text, result_text
 
 
 class RunView:
@@ -28,9 +28,11 @@ class RunView:
             "text_delta": lambda event: self._text(event.item_id, event.text_delta.text),
             "message_completed": lambda event: self._completed(event.item_id, event.message_completed),
             "tool_call_started": lambda event: self._call_started(event.tool_call_started),
+            "tool_call_progress": lambda event: self._call_progress(event.tool_call_progress),
             "tool_call_finished": lambda event: self._call_finished(event.tool_call_finished),
             "approval_requested": self._approval_requested,
             "attempt_restarted": self._restarted,
+            "history_compacted": lambda _event: self._note("earlier messages were summarized"),
             "warning": lambda event: self._note(f"{event.warning.reason}: {event.warning.message}", Style.YELLOW),
             "run_finished": self._finished,
         }
@@ -86,6 +88,10 @@ class RunView:
     def _call_started(self, call: ToolCallStarted) -> None:
         self._calls[call.call_id] = call
         self._display.call_started(call.call_id, call_text(call.name, call.arguments_json))
+
+    def _call_progress(self, progress: ToolCallProgress) -> None:
+        if progress.call_id in self._calls:
+            self._display.call_progress(progress.call_id, progress_text(progress))
 
     def _call_finished(self, finished: ToolCallFinished) -> None:
         call = self._calls.get(finished.call_id, ToolCallStarted(name=finished.name, arguments_json="{}"))

@@ -3,7 +3,7 @@
 import json
 from typing import Final
 
-from parley.v1.run_event_pb2 import ToolCallFinished
+from parley.v1.run_event_pb2 import ToolCallFinished, ToolCallProgress
 from parley.v1.tool_pb2 import TOOL_CALL_STATUS_OK, ToolCallStatus
 
 from parley_console.enum_names import short_name_of
@@ -20,6 +20,12 @@ def call_text(name: str, arguments_json: str) -> str:
         return f"{name}()"
     written = ", ".join(f"{key}={_compact(value)}" for key, value in arguments.items())
     return f"{name}({_shortened(written, _MAX_ARGUMENTS)})"
+
+
+def progress_text(progress: ToolCallProgress) -> str:
+    """Write how far a call is: `60% reading page 3 of 5`."""
+    percent = f"{progress.fraction:.0%} " if progress.HasField("fraction") else ""
+    return _shortened(percent + " ".join(progress.message.split()), _MAX_RESULT).strip()
 
 
 def result_text(finished: ToolCallFinished, arguments_json: str) -> str:

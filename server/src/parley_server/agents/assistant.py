@@ -3,6 +3,7 @@
 from parley_server.agents.base import AgentDescription
 from parley_server.agents.registry import DEFAULT_AGENT_ID
 from parley_server.agents.tool_loop_agent import ToolLoopAgent
+from parley_server.llm.model_catalog import Profiles
 from parley_server.llm.model_service import ModelService
 from parley_server.llm.prices import NO_PRICES, Prices
 from parley_server.tools.call_manager import ToolCallManager
@@ -18,6 +19,8 @@ meaning and say which you took.
 When you have tools:
 - Use a tool whenever it knows better than you: for the present time, for calculations, for anything it can look up. \
 Do not do in your head what a tool does exactly.
+- What the user asks you to keep in mind, and lasting wishes, keep with remember. When an answer may hang on what the \
+user told you in an earlier conversation, ask recall first.
 - Call tools that do not depend on one another in the same turn.
 - A result is JSON: {"ok": true, "result": ...} or {"ok": false, "error": ...}. After an error, read its message and \
 hint, correct the call and try again once; repeat an unchanged call only if the error says it is retryable.
@@ -35,6 +38,7 @@ def build_assistant(
     tools: ToolRegistry,
     tool_calls: ToolCallManager,
     prices: Prices = NO_PRICES,
+    profiles: Profiles | None = None,
 ) -> ToolLoopAgent:
     """Build the default agent; it may use every tool of the registry. `model_name` is its default model."""
     description = AgentDescription(
@@ -44,4 +48,12 @@ def build_assistant(
         default_model=model_name,
         tool_names=tools.names,
     )
-    return ToolLoopAgent(description, ASSISTANT_PROMPT, model=model, tools=tools, tool_calls=tool_calls, prices=prices)
+    return ToolLoopAgent(
+        description,
+        ASSISTANT_PROMPT,
+        model=model,
+        tools=tools,
+        tool_calls=tool_calls,
+        prices=prices,
+        profiles=profiles,
+    )

@@ -25,6 +25,8 @@ MAX_OUTPUT_DEPTH = 32
 # What a check may cost, where a keyword costs at least _KEYWORD_COST: about a second of one thread at the worst.
 MAX_EFFORT = 1_000_000
 _KEYWORD_COST = 5
+# Keywords that look at values down to their leaves; the others leave what is inside to other keywords.
+_LOOKS_INSIDE = frozenset({"const", "dependentRequired", "enum", "uniqueItems"})
 
 _MAX_SIZE = 32 * MAX_ITEM_BYTES
 _MAX_MISFITS = 5
@@ -131,7 +133,7 @@ def _misfits(schema: JsonValue, value: JsonValue) -> list[str]:
     keywords: dict[str, _Keyword] = {
         name: check for name, check in Draft202012Validator.VALIDATORS.items() if name in KEYWORDS
     } | {"pattern": _pattern, "uniqueItems": _unique_items}
-    counted = {name: effort.counted(check) for name, check in keywords.items()}
+    counted = {name: effort.counted(check, _size_of(name)) for name, check in keywords.items()}
     validator_type = validators.extend(Draft202012Validator, counted)  # type: ignore[no-untyped-call]  # in its stubs
     found = islice(validator_type(schema).iter_errors(value), _MAX_MISFITS)
     return [_told(exceptions.best_match([misfit]) or misfit) for misfit in found]
@@ -155,13 +157,13 @@ class _Effort:
     def __init__(self) -> None:
         self._left = MAX_EFFORT
 
-    def counted(self, check: _Keyword) -> _Keyword:
-        """Return a keyword's check that is paid for, and so is what it has to say."""
+    def counted(self, check: _Keyword, size: Callable[[JsonValue], int]) -> _Keyword:
+        """Return a keyword's check that is paid for by what it looks at, and so is what it has to say."""
 
         def paid(
             validator: "Validator", value: JsonValue, instance: JsonValue, schema: JsonValue
         ) -> "Iterator[Misfit]":
-            self._spend(_KEYWORD_COST + _size(value) + _size(instance))
+            self._spend(_KEYWORD_COST + size(value) + size(instance))
             for misfit in check(validator, value, instance, schema) or ():
                 self._spend(len(misfit.message))
                 yield misfit
@@ -174,10 +176,19 @@ class _Effort:
             raise _TooMuchEffortError
 
 
+def _size_of(keyword: str) -> Callable[[JsonValue], int]:
+    return _whole_size if keyword in _LOOKS_INSIDE else _size
+
+
 def _size(value: JsonValue) -> int:
     if isinstance(value, str):
         return len(value) // 256
     return len(value) if isinstance(value, list | dict) else 0
+
+
+def _whole_size(value: JsonValue) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return _size(value) + sum(map(_whole_size, inside))
 
 
 def _pattern(

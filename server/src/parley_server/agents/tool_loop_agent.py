@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 from parley_server.agents.base import AgentDescription, BaseAgent, Turn, TurnEnd
+from parley_server.agents.compaction import Compactor
 from parley_server.agents.history import model_messages, step_messages
 from parley_server.agents.model_step import ModelStep, read_step
 from parley_server.agents.structured_output import DemandedOutput, objection, with_output
@@ -15,6 +17,7 @@ from parley_server.domain.identifiers import new_id
 from parley_server.domain.run import RunEnd, RunState, StopReason
 from parley_server.domain.run_event import OUTPUT_INVALID, USAGE_UNKNOWN, EventSink, ItemEvent, UsageUpdated, Warned
 from parley_server.domain.usage import Usage
+from parley_server.llm.model_catalog import Profiles
 from parley_server.llm.model_service import ModelMessage, ModelRequest, ModelService, SystemMessage
 from parley_server.llm.prices import NO_PRICES, Prices
 from parley_server.tools.call_manager import ToolCallManager
@@ -26,9 +29,12 @@ _USAGE_UNKNOWN_MESSAGE = (
 
 
 class ToolLoopAgent(BaseAgent):
-    """An agent made of a prompt, a model and tools. Raises ValueError when one of its tools does not exist."""
+    """An agent made of a prompt, a model and tools. Raises ValueError when one of its tools does not exist.
 
-    def __init__(
+    With `profiles` a conversation that outgrows the model's window is compacted; without, its run fails.
+    """
+
+    def __init__(  # noqa: PLR0913  # all that an agent is made of
         self,
         description: AgentDescription,
         prompt: str,
@@ -37,6 +43,7 @@ class ToolLoopAgent(BaseAgent):
         tools: ToolRegistry,
         tool_calls: ToolCallManager,
         prices: Prices = NO_PRICES,
+        profiles: Profiles | None = None,
     ) -> None:
         tools.specs(description.tool_names)
         self.description = description
@@ -45,6 +52,7 @@ class ToolLoopAgent(BaseAgent):
         self._tools = tools
         self._tool_calls = tool_calls
         self._prices = prices
+        self._profiles = profiles
 
     @property
     def tool_names(self) -> tuple[str, ...]:
@@ -62,11 +70,15 @@ class ToolLoopAgent(BaseAgent):
         demanded = DemandedOutput.read(turn.output_schema_json)
         messages = self._messages_so_far(context, turn, demanded)
         usage = turn.usage
+        compactor = Compactor(turn, self._profiles, partial(self._ask, context), self._consumed)
         while (end := limit_reached(usage, turn.limits)) is None:
             if await turn.steering.apply():
                 messages = self._messages_so_far(context, turn, demanded)
             request = self._request(turn, messages, allowed, usage, demanded)
-            step = await self._ask(context, request, turn.sink)
+            step = await compactor.ask(request, usage)
+            if isinstance(step, Usage):
+                usage, messages = step, self._messages_so_far(context, turn, demanded)
+                continue
             calls = tuple(replace(call, call_id=new_id("call")) for call in step.finish.tool_calls)
             usage += replace(self._consumed(step, request), tool_calls=len(calls))
             said: tuple[ItemEvent, ...] = (*step.events, (UsageUpdated(usage), ""), *_usage_warning(step, turn))

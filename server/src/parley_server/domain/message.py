@@ -42,7 +42,16 @@ class ToolCallItem:
     result_id: str = ""
 
 
-Item = UserItem | AssistantItem | ToolCallItem
+@dataclass(frozen=True, slots=True)
+class SummaryItem:
+    """What the model is shown in the place of earlier messages, from the first to the last of these; they stay."""
+
+    first_message_id: str
+    last_message_id: str
+    text: str
+
+
+Item = UserItem | AssistantItem | ToolCallItem | SummaryItem
 
 
 @dataclass(frozen=True, slots=True)

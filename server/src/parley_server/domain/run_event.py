@@ -91,6 +91,15 @@ class ToolCallStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallProgress:
+    """How far a started call is, in its tool's words for people; `fraction` is 0 to 1, None where it is not known."""
+
+    call_id: str
+    message: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallFinished:
     """What a call came to; exactly one per started call."""
 
@@ -111,6 +120,15 @@ class SteerApplied:
     steer_id: str
     message_id: str
     input: tuple[ContentPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryCompacted:
+    """From now on the model is shown a summary in the place of the messages from the first to the last of these."""
+
+    summary_text: str
+    first_message_id: str
+    last_message_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +175,10 @@ EventBody = (
     | ReasoningCompleted
     | MessageCompleted
     | ToolCallStarted
+    | ToolCallProgress
     | ToolCallFinished
     | SteerApplied
+    | HistoryCompacted
     | UsageUpdated
     | Warned
     | RunFinished

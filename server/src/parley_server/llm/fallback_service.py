@@ -8,6 +8,7 @@ import structlog
 
 from parley_server.domain.context import RequestContext
 from parley_server.llm.first_chunk import first_chunk
+from parley_server.llm.model_errors import NotTakenError
 from parley_server.llm.model_service import FallbackChunk, ModelChunk, ModelError, ModelRequest, ModelService, Remedy
 
 _log = structlog.get_logger(__name__)
@@ -17,6 +18,7 @@ class FallbackService:
     """Asks the models of `fallbacks` in turn, of the same service, as long as none has begun to answer.
 
     That a conversation is too long, or that a request or a key is refused, is told as it is, whichever model says so.
+    A fall-back that is known not to take what was asked of another is passed over.
     When none is available, the chosen one's error is raised.
     """
 
@@ -32,7 +34,8 @@ class FallbackService:
             try:
                 first = await first_chunk(chunks)
             except ModelError as error:
-                if error.remedy is Remedy.NONE:
+                is_passed_over = failure is not None and isinstance(error, NotTakenError)
+                if error.remedy is Remedy.NONE and not is_passed_over:
                     raise
                 failure = failure or error
                 continue

@@ -32,6 +32,15 @@ class ModelStatusError(ModelError):
         self.upstream_request_id = upstream_request_id(headers)
 
 
+class NotTakenError(ModelError):
+    """The model is known not to take what is asked of it, so nothing was sent; `option` names that."""
+
+    def __init__(self, message: str, option: str) -> None:
+        super().__init__(
+            ErrorKind.FAILED_PRECONDITION, Reason.MODEL_REQUEST_REJECTED, message, metadata={"option": option}
+        )
+
+
 class UnverifiedServerError(ModelError):
     """No secure connection could be made; `hint` says in the log what the operator can do."""
 

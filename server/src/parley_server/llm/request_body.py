@@ -33,10 +33,10 @@ def encode_request(request: ModelRequest, profile: ProviderProfile) -> bytes:
     What only makes an answer easier to get right is left out where the server does not take it: a response format,
     the mark of strict schemas. What would make it another answer is refused.
 
-    Raises ModelError MODEL_REQUEST_REJECTED for what this model, or any, cannot be sent.
+    Raises NotTakenError for what this model, or any, cannot be sent.
     """
     for option in _refused(request.options, profile):
-        raise _rejected(f"this model does not take {option}", option)
+        raise NotTakenError(f"this model does not take {option}", option)
     body: JsonObject = {
         "model": request.model,
         "messages": [_message(message, profile) for message in request.messages],
@@ -124,17 +124,11 @@ def _part(part: ContentPart, profile: ProviderProfile) -> JsonObject:
         case TextPart(text):
             return {"type": "text", "text": text}
         case ImagePart() if profile.images is False:
-            raise _rejected("this model does not take images, of which the conversation holds one", "images")
+            raise NotTakenError("this model does not take images, of which the conversation holds one", "images")
         case ImagePart():
             return {"type": "image_url", "image_url": {"url": part.uri or _data_url(part)}}
         case FilePart():
-            raise _rejected("the model cannot be sent uploaded files", "files")
-
-
-def _rejected(message: str, option: str) -> ModelError:
-    return ModelError(
-        ErrorKind.FAILED_PRECONDITION, Reason.MODEL_REQUEST_REJECTED, message, metadata={"option": option}
-    )
+            raise NotTakenError("the model cannot be sent uploaded files", "files")
 
 
 def _data_url(image: ImagePart) -> str:

@@ -65,6 +65,18 @@ class UpstreamAnswer:
         await self._response.aclose()
 
 
+class _Client(openai.AsyncOpenAI):
+    """Without what the SDK reads from the environment: OPENAI_CUSTOM_HEADERS, an organization, a project.
+
+    That is meant for one server, and may hold a key of it that would take the place of the settings'.
+    """
+
+    @property
+    def default_headers(self) -> dict[str, str | openai.Omit]:
+        """What every request says, besides its own headers."""
+        return {"Accept": "application/json", "User-Agent": self.user_agent, **self.platform_headers()}
+
+
 class Upstream:
     """The pooled connections to one model server. Raises UnverifiedServerError without the CAs to know it by."""
 
@@ -72,7 +84,7 @@ class Upstream:
         timeout = httpx2.Timeout(None, connect=settings.connect_timeout_s, pool=settings.connect_timeout_s)
         key = settings.api_key.get_secret_value()
         self._headers = _HEADERS if key else {**_HEADERS, "Authorization": openai.Omit()}
-        self._client = openai.AsyncOpenAI(
+        self._client = _Client(
             base_url=settings.base_url,
             api_key=key or "none",  # the SDK refuses an empty one
             max_retries=0,

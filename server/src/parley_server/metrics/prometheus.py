@@ -34,6 +34,7 @@ _GAUGES = {
     Gauge.RUN_LOG_WATCHERS: "Open watches of live runs.",
     Gauge.LOOP_LAG: "How late the event loop is: its last timer, or the stall under way.",
     Gauge.OVERLOADED: "1 while new calls are shed because the event loop is behind.",
+    Gauge.TOOL_THREADS_STUCK: "Threads of tools that still run though their calls have been answered.",
     Gauge.LOG_DROPPED: "Lines of the log that were dropped because nobody took them.",
 }
 

@@ -35,6 +35,7 @@ class Gauge(StrEnum):
     RUN_LOG_WATCHERS = "parley_run_log_watchers"
     LOOP_LAG = "parley_event_loop_lag_seconds"
     OVERLOADED = "parley_overloaded"
+    TOOL_THREADS_STUCK = "parley_tool_threads_stuck"
     LOG_DROPPED = "parley_log_lines_dropped"
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from parley_server.domain.errors import StartError
+from parley_server.rpc.tls_settings import CertificateFiles
 
 _CERTIFICATE = "[tls] certificate_file"
 _PRIVATE_KEY = "[tls] private_key_file"
@@ -26,15 +27,6 @@ _NOT_FOR_OTHERS_OF_ROOT = 0o037
 
 class CertificateError(StartError):
     """A certificate, its key or the clients' CA cannot be used; the text says which file, why, and the remedy."""
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateFiles:
-    """Where the certificate is, with the chain below it, its private key, and the CA of clients that must show one."""
-
-    certificate: Path
-    private_key: Path
-    client_ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""TLS on the listener: the settings, and a certificate that is replaced while the server runs."""
+"""TLS on the listener: a certificate that is replaced while the server runs."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import grpc
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from parley_server.rpc.certificates import CertificateError, CertificateFiles, ServerCertificate, load_certificate
+from parley_server.rpc.certificates import CertificateError, ServerCertificate, load_certificate
+from parley_server.rpc.tls_settings import CertificateFiles
 
 POLL_S = 5.0
 REMIND_S = 24 * 60 * 60.0
@@ -19,51 +19,6 @@ WARN_BEFORE = timedelta(days=14)
 _Stamps = tuple[tuple[int, int, int, int] | None, ...]
 
 _log = structlog.get_logger(__name__)
-
-
-class TlsSettings(BaseModel):
-    """`[tls]`: the server's certificate. Without one the server listens on this machine alone.
-
-    The files are read at the start, on SIGHUP, and when they change.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    certificate_file: Path | None = None
-    """The certificate, and below it those that lead to its root, as PEM."""
-
-    private_key_file: Path | None = Field(default=None, validate_default=True)
-    """The certificate's private key as PEM, without a password. Refused when other users may read it: it has mode
-    0600, or 0640 where it is root's."""
-
-    client_ca_file: Path | None = None
-    """The CA of the clients, as PEM. Where it is set, nobody connects without a certificate of that CA."""
-
-    @field_validator("certificate_file", "private_key_file", "client_ca_file", mode="before")
-    @classmethod
-    def _empty_is_none(cls, path: object) -> object:
-        return None if path == "" else path
-
-    @field_validator("private_key_file")
-    @classmethod
-    def _pair(cls, path: Path | None, others: ValidationInfo) -> Path | None:
-        if (path is None) != (others.data.get("certificate_file") is None):
-            raise ValueError("certificate_file and private_key_file belong together; set both or neither")
-        return path
-
-    @field_validator("client_ca_file")
-    @classmethod
-    def _needs_tls(cls, path: Path | None, others: ValidationInfo) -> Path | None:
-        if path is not None and others.data.get("certificate_file") is None:
-            raise ValueError("clients show certificates over TLS alone; set certificate_file and private_key_file")
-        return path
-
-    @property
-    def files(self) -> CertificateFiles | None:
-        """The files, None where there is no TLS."""
-        if self.certificate_file is None or self.private_key_file is None:
-            return None
-        return CertificateFiles(self.certificate_file, self.private_key_file, self.client_ca_file)
 
 
 class CertificateReloader:

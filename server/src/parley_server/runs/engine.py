@@ -84,16 +84,14 @@ class RunEngine:
         """
         if self._draining:
             raise ServerDrainingError
-        agent = self._agents.get(spec.agent_id)
-        unknown = set(spec.allowed_tools) - set(agent.description.tool_names)
-        if unknown:
-            raise InvalidRequestError.of("run.allowed_tools", "names a tool the agent does not have")
-        if spec.model_options.model not in {"", agent.description.default_model}:
-            self._models.check(spec.model_options.model)
-        if spec.output_schema_json:
-            read_output_schema(spec.output_schema_json)
+        try:
+            spec = self._checked(spec)
+        except ParleyError:
+            # What may be asked for changes with the settings; what was accepted before they changed is the same run.
+            if (accepted := await self._store.for_user(context).runs.accepted(idempotency)) is None:
+                raise
+            return accepted
         # A caller who goes away must not leave a run accepted and never started.
-        spec = replace(spec, agent_id=agent.description.agent_id)
         return await _answer_of(self._spawn(self._accept(context, spec, idempotency)))
 
     async def cancel(self, context: RequestContext, run_id: str, reason: str) -> Run:
@@ -165,6 +163,18 @@ class RunEngine:
         if self._tasks:
             _log.warning("runs_given_up", tasks=len(self._tasks))
             await asyncio.wait(self._tasks)
+
+    def _checked(self, spec: RunSpec) -> RunSpec:
+        """Return the spec with its agent's id. Raises as `start` says of the agent, the tools, the model, the schema."""
+        agent = self._agents.get(spec.agent_id)
+        unknown = set(spec.allowed_tools) - set(agent.description.tool_names)
+        if unknown:
+            raise InvalidRequestError.of("run.allowed_tools", "names a tool the agent does not have")
+        if spec.model_options.model not in {"", agent.description.default_model}:
+            self._models.check(spec.model_options.model)
+        if spec.output_schema_json:
+            read_output_schema(spec.output_schema_json)
+        return replace(spec, agent_id=agent.description.agent_id)
 
     async def _cancel_once(self, run_id: str, end: RunEnd) -> None:
         """Cancel a run; whoever asks again waits for the same wish to become durable."""

@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from parley_server.domain.message import AssistantItem, Message, ToolCallItem, UserItem
+from parley_server.domain.message import AssistantItem, Message, SummaryItem, ToolCallItem, UserItem
 from parley_server.domain.run import Run, RunEnd
 from parley_server.domain.run_event import (
     OUTPUT_INVALID,
     AttemptRestarted,
     EventBody,
+    HistoryCompacted,
     ItemEvent,
     MessageCompleted,
     ReasoningCompleted,
@@ -89,8 +90,8 @@ class RunTranscript:
                 self._calls[call_id] = (item_id, body)
             case ToolCallFinished():
                 self._finish_call(body)
-            case SteerApplied(_, message_id, parts):
-                self._items[message_id] = FinishedItem(message_id, UserItem(parts))
+            case SteerApplied() | HistoryCompacted():
+                self._add(body, item_id)
             case Warned():
                 self._warn(body, item_id)
             case UsageUpdated() | RunStarted() | AttemptRestarted():
@@ -162,6 +163,15 @@ class RunTranscript:
         if isinstance(body, AttemptRestarted):
             for item_id in body.discarded_item_ids:
                 self._open.pop(item_id, None)
+
+    def _add(self, body: SteerApplied | HistoryCompacted, item_id: str) -> None:
+        """Take in an item that comes whole."""
+        if isinstance(body, SteerApplied):
+            self._items[body.message_id] = FinishedItem(body.message_id, UserItem(body.input))
+            return
+        item = SummaryItem(body.first_message_id, body.last_message_id, body.summary_text)
+        self._items[item_id] = FinishedItem(item_id, item)
+        self.fruitless_attempts = 0
 
     def _complete_message(self, body: MessageCompleted, item_id: str) -> None:
         reasoning_text = self._open.pop(item_id, _OpenItem()).reasoning_text

@@ -11,6 +11,7 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import Conversation, ConversationChanges
 from parley_server.domain.idempotency import Idempotency, RepeatableRequest
 from parley_server.domain.message import Message
+from parley_server.domain.note import Note
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import HistoryTruncated, StoredEvent
 
@@ -108,7 +109,10 @@ class ConversationRepository(Protocol):
         ...
 
     async def history(self, conversation_id: str, run_id: str) -> tuple[Message, ...]:
-        """Return what a run goes on from: the messages of the runs before it, then its own input."""
+        """Return what a run goes on from: the messages of the runs before it, then its own input.
+
+        Runs before the one that the newest summary's last message is of are left out.
+        """
         ...
 
 
@@ -139,6 +143,15 @@ class RunRepository(Protocol):
             NotFoundError: no such conversation for this user.
             ConversationBusyError: it has a run under way and the policy is REJECT.
             QueueFullError: four runs wait already.
+            RequestIdReusedError: the request id was used for another request.
+        """
+        ...
+
+    async def accepted(self, idempotency: Idempotency | None) -> Run | None:
+        """Return the run that an equal request had accepted before, as it is now; None where there was none.
+
+        Raises:
+            NotFoundError: the run is deleted meanwhile.
             RequestIdReusedError: the request id was used for another request.
         """
         ...
@@ -176,6 +189,35 @@ class RunRepository(Protocol):
             NotFoundError: no such run for this user.
             CursorAheadError: `after_seq` lies beyond the end of the log.
         """
+        ...
+
+
+class NoteRepository(Protocol):
+    """What agents have kept of the user. It stays until it is deleted, whatever becomes of the conversations."""
+
+    async def add(self, text: str, idempotency: Idempotency | None = None) -> Note:
+        """Store a note; the same idempotency record answers with the first one.
+
+        Raises:
+            NotesFullError: the user has MAX_NOTES of them.
+            NotFoundError: the first one is deleted meanwhile.
+            RequestIdReusedError: the request id was used for another request.
+        """
+        ...
+
+    async def find(self, query: str = "", limit: int = 20) -> tuple[Note, ...]:
+        """Return at most `limit` notes in which every word of `query` occurs, newest first.
+
+        Words are as in `ConversationRepository.list`; without one, all notes match.
+        """
+        ...
+
+    async def delete(self, note_id: str) -> None:
+        """Delete one. Raises NotFoundError."""
+        ...
+
+    async def delete_all(self) -> None:
+        """Delete all of the user's, step by step; after an error what is left can be deleted by calling again."""
         ...
 
 
@@ -225,6 +267,11 @@ class UserStore(Protocol):
     @property
     def runs(self) -> RunRepository:
         """The user's runs."""
+        ...
+
+    @property
+    def notes(self) -> NoteRepository:
+        """What agents have kept of the user."""
         ...
 
 

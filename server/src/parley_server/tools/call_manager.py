@@ -9,16 +9,18 @@ from parley_server.domain.tool import CallRecord, CallState, ToolCall, ToolResul
 from parley_server.tools.executions import MAX_CONCURRENT_CALLS, Executions
 from parley_server.tools.registry import ToolRegistry
 from parley_server.tools.results import failed_result, finished_event
+from parley_server.tools.threads import ToolThreads
 from parley_server.tools.turn_plan import Job, PlannedCall, TurnPlan, plan_again, plan_turn
 
 MAX_CALLS_PER_TURN = 32
 
 
 class ToolCallManager:
-    """Runs tool calls for all users at once; keeps nothing between turns."""
+    """Runs tool calls for all users at once; keeps nothing between turns. `threads` are for tools that block."""
 
-    def __init__(self, tools: ToolRegistry) -> None:
+    def __init__(self, tools: ToolRegistry, threads: ToolThreads | None = None) -> None:
         self._tools = tools
+        self._threads = threads or ToolThreads()
 
     def plan(
         self, run_id: str, calls: Sequence[ToolCall], allowed: Collection[str], max_calls: int = MAX_CALLS_PER_TURN
@@ -45,7 +47,7 @@ class ToolCallManager:
         refusals, results = _refusals(plan)
         told = [(_started(planned), planned.record.item_id) for planned in plan.calls]
         await sink.emit_all([*said, *told, *refusals], _records(plan.calls, at_once))
-        results |= await Executions(context, plan.run_id, sink, at_once).perform(plan.jobs)
+        results |= await Executions(context, plan.run_id, sink, at_once, self._threads).perform(plan.jobs)
         return tuple(results[planned.call.call_id] for planned in plan.calls)
 
     async def resume(
@@ -64,7 +66,7 @@ class ToolCallManager:
         plan = plan_again(run_id, unanswered, self._tools)
         refusals, _ = _refusals(plan)
         await sink.emit_all(refusals)
-        await Executions(context, run_id, sink, ()).perform(plan.jobs)
+        await Executions(context, run_id, sink, (), self._threads).perform(plan.jobs)
 
 
 def _refusals(plan: TurnPlan) -> tuple[list[ItemEvent], dict[str, ToolResult]]:

@@ -35,7 +35,7 @@ class ToolDefinition(Generic[A]):
 
 
 def read_definition(
-    function: Callable[[C, A], Awaitable[BaseModel]], context_type: type[C], *, name: str, timeout_s: float
+    function: Callable[[C, A], Awaitable[BaseModel] | BaseModel], context_type: type[C], *, name: str, timeout_s: float
 ) -> ToolDefinition[A]:
     """Check a tool's function and describe it; `name` empty means the function's. Raises ToolDefinitionError."""
     own_name = getattr(function, "__name__", type(function).__name__)
@@ -57,8 +57,8 @@ def _require(holds: bool, rule: str) -> None:
 
 
 def _arguments_model(function: Callable[..., object], context_type: type) -> type[BaseModel]:
-    shape = f"it must be `async def f(context: {context_type.__name__}, arguments: SomeModel) -> SomeResult`"
-    _require(inspect.iscoroutinefunction(function), shape)
+    shape = f"it must be `[async] def f(context: {context_type.__name__}, arguments: SomeModel) -> SomeResult`"
+    _require(not inspect.isgeneratorfunction(function) and not inspect.isasyncgenfunction(function), shape)
     parameters = list(inspect.signature(function).parameters.values())
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     _require(len(parameters) == 2 and all(p.kind in positional for p in parameters), shape)

@@ -8,7 +8,9 @@ from parley_server.domain.run_event import EventSink, ItemEvent
 from parley_server.domain.tool import ToolCall, ToolResult
 from parley_server.tools.errors import ToolError
 from parley_server.tools.invocation import invoke
+from parley_server.tools.progress import ProgressReports
 from parley_server.tools.results import Answer, failed_result, finished_event, ok_result
+from parley_server.tools.threads import ToolThreads
 from parley_server.tools.tool import ToolContext
 from parley_server.tools.turn_plan import Job
 
@@ -21,10 +23,18 @@ _Task = asyncio.Task[None]
 class Executions:
     """Performs the jobs of one turn. `dispatched` are those the journal knows as begun already."""
 
-    def __init__(self, context: RequestContext, run_id: str, sink: EventSink, dispatched: Collection[Job]) -> None:
+    def __init__(
+        self,
+        context: RequestContext,
+        run_id: str,
+        sink: EventSink,
+        dispatched: Collection[Job],
+        threads: ToolThreads,
+    ) -> None:
         self._context = context
         self._run_id = run_id
         self._sink = sink
+        self._threads = threads
         self._dispatched = {call_id for job in dispatched for call_id in job.call_ids}
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
         self._cancelled = asyncio.Event()
@@ -57,17 +67,24 @@ class Executions:
     async def _perform(self, job: Job) -> None:
         async with self._slots:
             await self._enter(job)
-            first = job.calls[0]
-            tool_context = ToolContext(
-                request=self._context,
-                run_id=self._run_id,
-                call_id=first.call.call_id,
-                idempotency_key=first.record.idempotency_key,
-                deadline=asyncio.get_running_loop().time() + job.tool.spec.timeout_s,
-                cancelled=self._cancelled,
-            )
-            told = await invoke(job.tool, tool_context, job.arguments)
+            calls = [(planned.call.call_id, planned.record.item_id) for planned in job.calls]
+            async with ProgressReports(calls, self._sink.emit_all) as reports:
+                told = await invoke(job.tool, self._tool_context(job, reports), job.arguments)
             await self._answer(job, told)
+
+    def _tool_context(self, job: Job, reports: ProgressReports) -> ToolContext:
+        first = job.calls[0]
+        return ToolContext(
+            request=self._context,
+            run_id=self._run_id,
+            call_id=first.call.call_id,
+            idempotency_key=first.record.idempotency_key,
+            deadline=asyncio.get_running_loop().time() + job.tool.spec.timeout_s,
+            cancelled=self._cancelled,
+            tool_name=job.tool.spec.name,
+            report=reports.report,
+            threads=self._threads,
+        )
 
     async def _enter(self, job: Job) -> None:
         if not self._dispatched.issuperset(job.call_ids):

@@ -1,20 +1,29 @@
-"""Tools: one typed async function each. `@tool` reads the rest off its signature and docstring."""
+"""Tools: one typed function each. `@tool` reads the rest off its signature and docstring."""
 
 import asyncio
+import inspect
 import zoneinfo
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from functools import partial, wraps
+from typing import Generic, Protocol, TypeVar, cast
 
+import structlog
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from parley_server.domain.context import RequestContext
 from parley_server.domain.tool import ToolEffect, ToolSpec
 from parley_server.tools.definition import read_definition
 from parley_server.tools.errors import FieldProblem, InvalidArgumentsError
+from parley_server.tools.threads import ToolThreads
 
 JsonObject = dict[str, JsonValue]
 A = TypeVar("A", bound=BaseModel)
+Coroutine = Callable[["ToolContext", A], Awaitable[BaseModel]]
+
+
+def _tell_nobody(message: str, fraction: float | None) -> None:
+    """Take a report where nobody looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,9 @@ class ToolContext:
     idempotency_key: str
     deadline: float
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    tool_name: str = ""
+    report: Callable[[str, float | None], None] = _tell_nobody
+    threads: ToolThreads = field(default_factory=ToolThreads)
 
     @property
     def user_id(self) -> str:
@@ -42,6 +54,30 @@ class ToolContext:
     def zone(self) -> zoneinfo.ZoneInfo:
         """The user's time zone."""
         return self.request.zone
+
+    @property
+    def actor(self) -> str:
+        """Who asked for the run: `user:ann`, or the service that acts for the user, `service:web`."""
+        return self.request.principal.name
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """What the caller's credential allows."""
+        return self.request.principal.scopes
+
+    @property
+    def log(self) -> structlog.stdlib.BoundLogger:
+        """The server's log, its lines marked with the run, the call and the tool. Never log what a user has said."""
+        logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+        return logger.bind(run_id=self.run_id, call_id=self.call_id, tool=self.tool_name)
+
+    def progress(self, message: str, fraction: float | None = None) -> None:
+        """Tell the user how far the call is: a few words, and the part done from 0 to 1 where it is known.
+
+        Returns at once, also in a thread, and never fails. Only the newest of each half second is shown; a message
+        is cut after 1,024 characters. What is told after the call has ended is dropped.
+        """
+        self.report(message, fraction)
 
 
 class Tool(Protocol):
@@ -68,7 +104,7 @@ class FunctionTool(Generic[A]):
 
     spec: ToolSpec
     arguments_model: type[A]
-    function: Callable[[ToolContext, A], Awaitable[BaseModel]]
+    function: Coroutine[A]
 
     async def call(self, context: ToolContext, arguments: JsonObject) -> object:
         """Validate, run, and return the result as JSON values; see `Tool.call`."""
@@ -82,19 +118,31 @@ class FunctionTool(Generic[A]):
 
 def tool(
     *, effect: ToolEffect, timeout_s: float = 30.0, name: str = ""
-) -> Callable[[Callable[[ToolContext, A], Awaitable[BaseModel]]], FunctionTool[A]]:
+) -> Callable[[Callable[[ToolContext, A], Awaitable[BaseModel] | BaseModel]], FunctionTool[A]]:
     """Make a tool of `async def f(context: ToolContext, arguments: SomeModel) -> SomeResult`.
 
-    Both models are pydantic's; the docstring is what the model reads. `name` defaults to the function's own.
+    Without `async` the function runs in a thread, of which there is a limited number. Both models are pydantic's; the docstring is what the model reads. `name` defaults to the function's own.
     Raises ToolDefinitionError, when the module is imported, for anything that does not fit.
     """
 
-    def decorate(function: Callable[[ToolContext, A], Awaitable[BaseModel]]) -> FunctionTool[A]:
+    def decorate(function: Callable[[ToolContext, A], Awaitable[BaseModel] | BaseModel]) -> FunctionTool[A]:
         definition = read_definition(function, ToolContext, name=name, timeout_s=timeout_s)
         spec = ToolSpec(definition.name, definition.description, definition.input_schema_json, effect, timeout_s)
-        return FunctionTool(spec, definition.arguments_model, function)
+        if inspect.iscoroutinefunction(function):
+            return FunctionTool(spec, definition.arguments_model, cast("Coroutine[A]", function))
+        in_thread = _in_thread(cast("Callable[[ToolContext, A], BaseModel]", function), spec)
+        return FunctionTool(spec, definition.arguments_model, in_thread)
 
     return decorate
+
+
+def _in_thread(function: Callable[[ToolContext, A], BaseModel], spec: ToolSpec) -> Coroutine[A]:
+    @wraps(function)
+    async def run(context: ToolContext, arguments: A) -> BaseModel:
+        work = partial(function, context, arguments)
+        return await context.threads.run(work, name=spec.name, timeout_s=spec.timeout_s)
+
+    return run
 
 
 def _problems(error: ValidationError) -> list[FieldProblem]:

@@ -196,7 +196,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_MODEL_CONTEXT_TOO_LONG: _ErrorReason.ValueType  # 31
     """ERROR_REASON_MODEL_CONTEXT_TOO_LONG, in Run.error with FAILED_PRECONDITION: the conversation is longer than the
-    model can take.
+    model can take, and there is nothing that a summary could still take the place of.
 
         {"reason": "MODEL_CONTEXT_TOO_LONG", "domain": "parley.v1", "metadata": {}}
     """
@@ -465,7 +465,7 @@ example an option or a model it does not know.
 """
 ERROR_REASON_MODEL_CONTEXT_TOO_LONG: ErrorReason.ValueType  # 31
 """ERROR_REASON_MODEL_CONTEXT_TOO_LONG, in Run.error with FAILED_PRECONDITION: the conversation is longer than the
-model can take.
+model can take, and there is nothing that a summary could still take the place of.
 
     {"reason": "MODEL_CONTEXT_TOO_LONG", "domain": "parley.v1", "metadata": {}}
 """

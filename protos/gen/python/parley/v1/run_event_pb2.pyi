@@ -62,6 +62,7 @@ class RunEvent(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     HISTORY_TRUNCATED_FIELD_NUMBER: _builtins.int
     REASONING_COMPLETED_FIELD_NUMBER: _builtins.int
+    HISTORY_COMPACTED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """run_id is the run's id. At most 64 characters."""
     conversation_id: _builtins.str
@@ -166,6 +167,10 @@ class RunEvent(_message.Message):
     def reasoning_completed(self) -> Global___ReasoningCompleted:
         """reasoning_completed: the model's reasoning in this item is whole, or was cut."""
 
+    @_builtins.property
+    def history_compacted(self) -> Global___HistoryCompacted:
+        """history_compacted: a summary stands for the conversation's earlier messages from now on."""
+
     def __init__(
         self,
         *,
@@ -196,12 +201,13 @@ class RunEvent(_message.Message):
         heartbeat: Global___Heartbeat | None = ...,
         history_truncated: Global___HistoryTruncated | None = ...,
         reasoning_completed: Global___ReasoningCompleted | None = ...,
+        history_compacted: Global___HistoryCompacted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "attempt_restarted", b"attempt_restarted", "emit_time", b"emit_time", "event", b"event", "heartbeat", b"heartbeat", "history_truncated", b"history_truncated", "message_completed", b"message_completed", "prompt_resolved", b"prompt_resolved", "reasoning_completed", b"reasoning_completed", "reasoning_delta", b"reasoning_delta", "run_accepted", b"run_accepted", "run_finished", b"run_finished", "run_resumed", b"run_resumed", "run_started", b"run_started", "run_waiting", b"run_waiting", "steer_applied", b"steer_applied", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_progress", b"tool_call_progress", "tool_call_started", b"tool_call_started", "usage_updated", b"usage_updated", "warning", b"warning"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "attempt_restarted", b"attempt_restarted", "emit_time", b"emit_time", "event", b"event", "heartbeat", b"heartbeat", "history_compacted", b"history_compacted", "history_truncated", b"history_truncated", "message_completed", b"message_completed", "prompt_resolved", b"prompt_resolved", "reasoning_completed", b"reasoning_completed", "reasoning_delta", b"reasoning_delta", "run_accepted", b"run_accepted", "run_finished", b"run_finished", "run_resumed", b"run_resumed", "run_started", b"run_started", "run_waiting", b"run_waiting", "steer_applied", b"steer_applied", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_progress", b"tool_call_progress", "tool_call_started", b"tool_call_started", "usage_updated", b"usage_updated", "warning", b"warning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "attempt", b"attempt", "attempt_restarted", b"attempt_restarted", "conversation_id", b"conversation_id", "emit_time", b"emit_time", "event", b"event", "heartbeat", b"heartbeat", "history_truncated", b"history_truncated", "item_id", b"item_id", "message_completed", b"message_completed", "prompt_resolved", b"prompt_resolved", "reasoning_completed", b"reasoning_completed", "reasoning_delta", b"reasoning_delta", "run_accepted", b"run_accepted", "run_finished", b"run_finished", "run_id", b"run_id", "run_resumed", b"run_resumed", "run_started", b"run_started", "run_waiting", b"run_waiting", "seq", b"seq", "steer_applied", b"steer_applied", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_progress", b"tool_call_progress", "tool_call_started", b"tool_call_started", "usage_updated", b"usage_updated", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_requested", b"approval_requested", "approval_resolved", b"approval_resolved", "attempt", b"attempt", "attempt_restarted", b"attempt_restarted", "conversation_id", b"conversation_id", "emit_time", b"emit_time", "event", b"event", "heartbeat", b"heartbeat", "history_compacted", b"history_compacted", "history_truncated", b"history_truncated", "item_id", b"item_id", "message_completed", b"message_completed", "prompt_resolved", b"prompt_resolved", "reasoning_completed", b"reasoning_completed", "reasoning_delta", b"reasoning_delta", "run_accepted", b"run_accepted", "run_finished", b"run_finished", "run_id", b"run_id", "run_resumed", b"run_resumed", "run_started", b"run_started", "run_waiting", b"run_waiting", "seq", b"seq", "steer_applied", b"steer_applied", "text_delta", b"text_delta", "tool_call_finished", b"tool_call_finished", "tool_call_progress", b"tool_call_progress", "tool_call_started", b"tool_call_started", "usage_updated", b"usage_updated", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["run_accepted", "run_started", "run_waiting", "run_resumed", "attempt_restarted", "prompt_resolved", "text_delta", "reasoning_delta", "message_completed", "tool_call_started", "tool_call_progress", "tool_call_finished", "approval_requested", "approval_resolved", "steer_applied", "usage_updated", "warning", "run_finished", "heartbeat", "history_truncated", "reasoning_completed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["run_accepted", "run_started", "run_waiting", "run_resumed", "attempt_restarted", "prompt_resolved", "text_delta", "reasoning_delta", "message_completed", "tool_call_started", "tool_call_progress", "tool_call_finished", "approval_requested", "approval_resolved", "steer_applied", "usage_updated", "warning", "run_finished", "heartbeat", "history_truncated", "reasoning_completed", "history_compacted"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -813,6 +819,42 @@ class RunFinished(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunFinished: _TypeAlias = RunFinished  # noqa: Y015
+
+@_typing.final
+class HistoryCompacted(_message.Message):
+    """HistoryCompacted says that the conversation had outgrown what the model takes in, so that a summary stands for its
+    earlier messages in what the model is shown, now and in later runs. It is stored before the model is asked again. The
+    messages stay, and item_id is the id of the message that holds the summary: to go on without it, fork the
+    conversation at a message before that one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUMMARY_TEXT_FIELD_NUMBER: _builtins.int
+    FIRST_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    LAST_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    summary_text: _builtins.str
+    """summary_text is the summary. At most 1 MiB."""
+    first_message_id: _builtins.str
+    """first_message_id is the id of the first message it stands for, always the conversation's first. At most 64
+    characters.
+    """
+    last_message_id: _builtins.str
+    """last_message_id is the id of the last message it stands for. At most 64 characters."""
+    def __init__(
+        self,
+        *,
+        summary_text: _builtins.str = ...,
+        first_message_id: _builtins.str = ...,
+        last_message_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_message_id", b"first_message_id", "last_message_id", b"last_message_id", "summary_text", b"summary_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistoryCompacted: _TypeAlias = HistoryCompacted  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):

@@ -5,7 +5,7 @@ from parley.v1 import conversation_service_pb2 as service_pb
 
 from parley_server.domain.conversation import Conversation, ConversationChanges
 from parley_server.domain.errors import InvalidRequestError
-from parley_server.domain.message import AssistantItem, Message, ToolCallItem, UserItem
+from parley_server.domain.message import AssistantItem, Message, SummaryItem, ToolCallItem, UserItem
 from parley_server.rpc.mapping.content import write_parts
 from parley_server.rpc.mapping.enums import TOOL_CALL_STATUS_NUMBERS, TOOL_EFFECT_NUMBERS
 from parley_server.rpc.mapping.text import refuse_nul, texts_of
@@ -56,6 +56,10 @@ def write_message(message: Message) -> pb.Message:
             target.assistant.CopyFrom(_write_assistant(item))
         case ToolCallItem() as item:
             target.tool_call.CopyFrom(_write_tool_call(item))
+        case SummaryItem() as item:
+            target.summary.text = item.text
+            target.summary.first_message_id = item.first_message_id
+            target.summary.last_message_id = item.last_message_id
     return target
 
 

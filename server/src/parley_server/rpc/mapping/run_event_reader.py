@@ -8,6 +8,7 @@ from parley_server.domain.run import RunEnd
 from parley_server.domain.run_event import (
     AttemptRestarted,
     EventBody,
+    HistoryCompacted,
     MessageCompleted,
     ReasoningCompleted,
     ReasoningDelta,
@@ -17,6 +18,7 @@ from parley_server.domain.run_event import (
     SteerApplied,
     TextDelta,
     ToolCallFinished,
+    ToolCallProgress,
     ToolCallStarted,
     UsageUpdated,
     Warned,
@@ -46,6 +48,11 @@ def _tool_call_started(event: run_event_pb2.RunEvent) -> ToolCallStarted:
     return ToolCallStarted(body.call_id, body.name, body.arguments_json, TOOL_EFFECTS[body.effect])
 
 
+def _tool_call_progress(event: run_event_pb2.RunEvent) -> ToolCallProgress:
+    body = event.tool_call_progress
+    return ToolCallProgress(body.call_id, body.message, body.fraction if body.HasField("fraction") else None)
+
+
 def _tool_call_finished(event: run_event_pb2.RunEvent) -> ToolCallFinished:
     body = event.tool_call_finished
     return ToolCallFinished(
@@ -63,6 +70,11 @@ def _tool_call_finished(event: run_event_pb2.RunEvent) -> ToolCallFinished:
 def _steer_applied(event: run_event_pb2.RunEvent) -> SteerApplied:
     body = event.steer_applied
     return SteerApplied(body.steer_id, body.message_id, read_parts(body.input))
+
+
+def _history_compacted(event: run_event_pb2.RunEvent) -> HistoryCompacted:
+    body = event.history_compacted
+    return HistoryCompacted(body.summary_text, body.first_message_id, body.last_message_id)
 
 
 def _run_accepted(event: run_event_pb2.RunEvent) -> RunAccepted:
@@ -91,8 +103,10 @@ _READERS: Mapping[str, Callable[[run_event_pb2.RunEvent], EventBody]] = {
     "reasoning_completed": lambda event: ReasoningCompleted(event.reasoning_completed.text),
     "message_completed": _message_completed,
     "tool_call_started": _tool_call_started,
+    "tool_call_progress": _tool_call_progress,
     "tool_call_finished": _tool_call_finished,
     "steer_applied": _steer_applied,
+    "history_compacted": _history_compacted,
     "usage_updated": lambda event: UsageUpdated(read_usage(event.usage_updated.usage)),
     "warning": lambda event: Warned(event.warning.reason, event.warning.message),
     "run_finished": _run_finished,

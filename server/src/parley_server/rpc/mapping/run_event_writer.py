@@ -5,6 +5,7 @@ from parley.v1 import run_event_pb2, run_pb2
 from parley_server.domain.run_event import (
     AttemptRestarted,
     EventBody,
+    HistoryCompacted,
     MessageCompleted,
     ReasoningCompleted,
     ReasoningDelta,
@@ -14,6 +15,7 @@ from parley_server.domain.run_event import (
     SteerApplied,
     TextDelta,
     ToolCallFinished,
+    ToolCallProgress,
     ToolCallStarted,
     UsageUpdated,
     Warned,
@@ -41,6 +43,8 @@ def write_body(event: run_event_pb2.RunEvent, body: EventBody) -> None:
         _write_message_completed(event.message_completed, body)
     elif isinstance(body, ToolCallStarted):
         _write_tool_call_started(event.tool_call_started, body)
+    elif isinstance(body, ToolCallProgress):
+        _write_tool_call_progress(event.tool_call_progress, body)
     elif isinstance(body, ToolCallFinished):
         _write_tool_call_finished(event.tool_call_finished, body)
     else:
@@ -49,7 +53,14 @@ def write_body(event: run_event_pb2.RunEvent, body: EventBody) -> None:
 
 def _write_run_body(
     event: run_event_pb2.RunEvent,
-    body: RunAccepted | RunStarted | AttemptRestarted | SteerApplied | UsageUpdated | Warned | RunFinished,
+    body: RunAccepted
+    | RunStarted
+    | AttemptRestarted
+    | SteerApplied
+    | HistoryCompacted
+    | UsageUpdated
+    | Warned
+    | RunFinished,
 ) -> None:
     """Write what concerns the run as a whole."""
     match body:
@@ -68,6 +79,10 @@ def _write_run_body(
             event.steer_applied.steer_id = body.steer_id
             event.steer_applied.message_id = body.message_id
             event.steer_applied.input.extend(write_parts(body.input))
+        case HistoryCompacted():
+            event.history_compacted.summary_text = body.summary_text
+            event.history_compacted.first_message_id = body.first_message_id
+            event.history_compacted.last_message_id = body.last_message_id
         case UsageUpdated():
             event.usage_updated.SetInParent()
             write_usage(event.usage_updated.usage, body.usage)
@@ -90,6 +105,13 @@ def _write_tool_call_started(target: run_event_pb2.ToolCallStarted, body: ToolCa
     target.name = body.name
     target.arguments_json = body.arguments_json
     target.effect = TOOL_EFFECT_NUMBERS[body.effect]
+
+
+def _write_tool_call_progress(target: run_event_pb2.ToolCallProgress, body: ToolCallProgress) -> None:
+    target.call_id = body.call_id
+    target.message = body.message
+    if body.fraction is not None:
+        target.fraction = body.fraction
 
 
 def _write_tool_call_finished(target: run_event_pb2.ToolCallFinished, body: ToolCallFinished) -> None:

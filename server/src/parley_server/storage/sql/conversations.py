@@ -22,6 +22,7 @@ from parley_server.storage.sql.paging import PageTokens, fitting
 from parley_server.storage.sql.rows import conversation_of, message_of, number
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.search import matching
+from parley_server.storage.sql.summaries import first_position
 from parley_server.storage.sql.tables import conversations, messages, runs
 from parley_server.storage.sql.writer import Writer
 
@@ -50,12 +51,13 @@ _MESSAGES = (
     .order_by(*_PLACE)
     .limit(bindparam("limit"))
 )
+_RUN_POSITION = select(runs.c.position).where(runs.c.run_id == bindparam("run_id")).scalar_subquery()
 _HISTORY = (
     select(messages)
     .where(
         *_OF_CONVERSATION,
-        messages.c.run_position
-        <= select(runs.c.position).where(runs.c.run_id == bindparam("run_id")).scalar_subquery(),
+        messages.c.run_position >= first_position(_RUN_POSITION),
+        messages.c.run_position <= _RUN_POSITION,
     )
     .order_by(*_PLACE)
 )

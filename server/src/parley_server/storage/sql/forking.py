@@ -1,17 +1,18 @@
 """Forking a conversation: a new one that begins with a copy of another's messages."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, insert, select, tuple_
 
 from parley_server.domain.errors import NotFoundError
 from parley_server.domain.identifiers import new_id
+from parley_server.domain.message import Item, SummaryItem
 from parley_server.storage.sql import search
 from parley_server.storage.sql.conversation_writes import insert_conversation
 from parley_server.storage.sql.database import Row
 from parley_server.storage.sql.expiry import is_alive
-from parley_server.storage.sql.rows import ITEM, string
+from parley_server.storage.sql.rows import ITEM, dump, item_of, string
 from parley_server.storage.sql.tables import conversations, messages
 
 # So many messages of the largest kind are as much as may be in memory at once.
@@ -50,12 +51,17 @@ def insert_copy(connection: Connection, copy: Copy, now: int, *, ttl: int | None
         raise NotFoundError("conversation")
     end = _end(connection, copy)
     insert_conversation(connection, copy.user_id, copy.copy_id, copy.title or original.title, now, ttl=ttl)
-    ordinal = 0
+    new_ids: dict[str, str] = {}
     for chunk in _chunks(connection, copy, end):
-        connection.execute(insert(messages), [_copied(row, copy, ordinal + n) for n, row in enumerate(chunk)])
-        items = [ITEM.validate_json(string(row, "item_json")) for row in chunk]
+        ordinal = len(new_ids)
+        new_ids |= {string(row, "message_id"): new_id("msg") for row in chunk}
+        items = [_item_of(row, new_ids) for row in chunk]
+        copied = [
+            _copied(row, copy, new_ids, ordinal + n, item)
+            for n, (row, item) in enumerate(zip(chunk, items, strict=True))
+        ]
+        connection.execute(insert(messages), copied)
         search.add_messages(connection, copy.user_id, copy.copy_id, items)
-        ordinal += len(chunk)
 
 
 def _end(connection: Connection, copy: Copy) -> Place | None:
@@ -84,10 +90,19 @@ def _chunks(connection: Connection, copy: Copy, end: Place | None) -> Iterator[S
         yield [dict(row) for row in rows]
 
 
-def _copied(row: Row, copy: Copy, ordinal: int) -> Row:
+def _item_of(row: Row, new_ids: Mapping[str, str]) -> Item:
+    """Read an item; a summary is of the copies, which come before it as the originals do."""
+    item = item_of(row)
+    if not isinstance(item, SummaryItem):
+        return item
+    return replace(item, first_message_id=new_ids[item.first_message_id], last_message_id=new_ids[item.last_message_id])
+
+
+def _copied(row: Row, copy: Copy, new_ids: Mapping[str, str], ordinal: int, item: Item) -> Row:
     return {
         **row,
-        "message_id": new_id("msg"),
+        "message_id": new_ids[string(row, "message_id")],
+        "item_json": dump(ITEM, item) if isinstance(item, SummaryItem) else row["item_json"],
         "conversation_id": copy.copy_id,
         "run_id": "",
         "run_position": _COPIES_POSITION,

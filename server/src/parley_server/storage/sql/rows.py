@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from parley_server.domain.api_key import ApiKey, StoredKey
 from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import Conversation
-from parley_server.domain.message import Item, Message
+from parley_server.domain.message import AssistantItem, Item, Message, SummaryItem, ToolCallItem, UserItem
 from parley_server.domain.principal import PrincipalKind
 from parley_server.domain.run import Run, RunEnd, RunSpec, RunState, StopReason
 from parley_server.domain.usage import Usage
@@ -25,6 +25,13 @@ USAGE: TypeAdapter[Usage] = TypeAdapter(Usage)
 END: TypeAdapter[RunEnd] = TypeAdapter(RunEnd)
 PAIRS: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 WORDS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
+# By the first key that ITEM writes: to try all of them for every row costs more than to read the row.
+_ITEMS: dict[str, TypeAdapter[Item]] = {
+    "text": TypeAdapter(AssistantItem),
+    "parts": TypeAdapter(UserItem),
+    "call_id": TypeAdapter(ToolCallItem),
+    "first_message_id": TypeAdapter(SummaryItem),
+}
 
 _NO_LABELS = "{}"
 
@@ -76,9 +83,15 @@ def message_of(row: Row) -> Message:
         conversation_id=string(row, "conversation_id"),
         run_id=string(row, "run_id"),
         create_time=from_micros(number(row, "create_time")),
-        item=ITEM.validate_json(string(row, "item_json")),
+        item=item_of(row),
         incomplete=bool(row["incomplete"]),
     )
+
+
+def item_of(row: Row) -> Item:
+    """Read what a row of `messages` holds."""
+    written = string(row, "item_json")
+    return _ITEMS.get(written[2 : written.find('"', 2)], ITEM).validate_json(written)
 
 
 def run_of(row: Row) -> Run:

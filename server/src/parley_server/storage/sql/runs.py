@@ -14,6 +14,7 @@ from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import HistoryTruncated, StoredEvent
 from parley_server.storage.repositories import Acceptance, Page, PageRequest, RunFilter
+from parley_server.storage.sql import request_ids
 from parley_server.storage.sql.acceptance import FIRST_TOKEN, RunAcceptance
 from parley_server.storage.sql.database import Database, Row, to_micros
 from parley_server.storage.sql.expiry import is_alive, of_living_conversation
@@ -81,6 +82,14 @@ class SqlRunRepository:
             starts_now=accepted.starts_now,
             interrupted_run_id=accepted.interrupted_run_id,
         )
+
+    async def accepted(self, idempotency: Idempotency | None) -> Run | None:
+        """Find the run of an equal request; see `RunRepository.accepted`."""
+        if idempotency is None:
+            return None
+        # The writer's connection, so that a request whose commit is under way counts.
+        run_id = await self._writer.run(lambda connection: request_ids.find(connection, self._context, idempotency))
+        return None if run_id is None else await self.get(run_id)
 
     async def steer(self, run_id: str, parts: tuple[ContentPart, ...], idempotency: Idempotency | None) -> str:
         """Add words to a run; see `RunRepository.steer`."""

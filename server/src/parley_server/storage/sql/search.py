@@ -1,4 +1,4 @@
-"""Full text over titles and messages: the same words, and so the same hits, on every engine.
+"""Full text over titles, messages and notes: the same words, and so the same hits, on every engine.
 
 Words are found here, not by the engines, whose ideas of a word differ; the engine's own index (SQLite's FTS5,
 PostgreSQL's GIN) takes them as they are. Every text has its user and its conversation marked by two more words, so
@@ -65,8 +65,13 @@ def set_title(connection: Connection, user_id: str, conversation_id: str, title:
     add_title(connection, user_id, conversation_id, title)
 
 
+def add_note(connection: Connection, user_id: str, note_id: str, text: str) -> None:
+    """Make a note findable; its id stands where a conversation's would."""
+    _add(connection, user_id, note_id, [text], is_title=False)
+
+
 def remove(connection: Connection, conversation_id: str) -> None:
-    """Let a conversation be found no more."""
+    """Let a conversation, or a note, be found no more."""
     connection.execute(delete(search_texts).where(*_of(conversation_id)))
 
 
@@ -77,11 +82,16 @@ def remove_some(connection: Connection, conversation_id: str, limit: int) -> int
     return connection.execute(delete(search_texts).where(row.in_(some))).rowcount
 
 
-def matching(user_id: str, query: str) -> list[ColumnElement[bool]]:
-    """Return the conditions on the user's conversations: one for each word, the last one as a word's beginning."""
+def matching(
+    user_id: str, query: str, found_id: ColumnElement[str] = conversations.c.conversation_id
+) -> list[ColumnElement[bool]]:
+    """Return the conditions on the user's conversations: one for each word, the last one as a word's beginning.
+
+    With another `found_id` they are on what has that column: `notes.note_id`.
+    """
     words = words_of(query)
     return [
-        conversations.c.conversation_id.in_(
+        found_id.in_(
             select(search_texts.c.conversation_id).where(
                 search_texts.c.user_id == user_id,
                 _HasWords([_mark(user_id), word], is_prefix=place == len(words)),

@@ -8,11 +8,12 @@ from datetime import timedelta
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run_event import EventCodec
 from parley_server.metrics.recorder import SILENT, Recorder
-from parley_server.storage.repositories import ConversationRepository, RunRepository, UserStore
+from parley_server.storage.repositories import ConversationRepository, NoteRepository, RunRepository, UserStore
 from parley_server.storage.sql.api_keys import SqlApiKeyRepository
 from parley_server.storage.sql.archive import ArchiveReader
 from parley_server.storage.sql.conversations import SqlConversationRepository
 from parley_server.storage.sql.database import MICROSECOND, Database
+from parley_server.storage.sql.notes import SqlNoteRepository
 from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.retention import SqlRetention
 from parley_server.storage.sql.run_log import RunLog
@@ -27,6 +28,7 @@ class SqlUserStore:
 
     conversations: ConversationRepository
     runs: RunRepository
+    notes: NoteRepository
 
 
 class SqlStore:
@@ -55,6 +57,7 @@ class SqlStore:
                 context, self._database, self._writer, self._run_log, self._tokens, ttl=self._ttl
             ),
             SqlRunRepository(context, self._database, self._writer, self._run_log, self._tokens, ttl=self._ttl),
+            SqlNoteRepository(context, self._database, self._writer),
         )
 
 

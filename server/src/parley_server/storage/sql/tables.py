@@ -131,7 +131,19 @@ messages = Table(
     Index(None, "conversation_id", "run_position", "ordinal", unique=True),
 )
 
-# What a search looks at: a row per title and message. On SQLite it is a virtual table, see migration 0001.
+# What agents keep of a user from one conversation to the next.
+notes = Table(
+    "notes",
+    metadata,
+    Column("note_id", _Id, primary_key=True),
+    Column("user_id", _UserId, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Index(None, "user_id", "note_id"),
+)
+
+# What a search looks at: a row per title and message, and per note under the note's id in place of a conversation's.
+# On SQLite it is a virtual table, see migration 0001.
 search_texts = Table(
     "search_texts",
     metadata,

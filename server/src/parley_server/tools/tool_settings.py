@@ -1,0 +1,50 @@
+"""What an operator says of the built-in tools."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from parley_server.tools.builtin.fetching.allowed_hosts import AllowedHost
+
+
+def _listed(value: object) -> object:
+    """Read what the environment writes with commas."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def _is_host(entry: str) -> str:
+    AllowedHost.parse(entry)
+    return entry
+
+
+class FetchUrlSettings(BaseModel):
+    """`[tools.fetch_url]`: reading web pages, on hosts that are listed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = False
+    """Whether agents have the tool at all."""
+
+    allow: Annotated[
+        tuple[Annotated[str, AfterValidator(_is_host)], ...], BeforeValidator(_listed), Field(max_length=256)
+    ] = ()
+    """The hosts: `example.com`, `*.example.org` for all names below it, `example.com:8443` for a port other than the
+    scheme's own; in the environment with commas between them. Redirects lead to no others either."""
+
+    allow_private_addresses: bool = False
+    """Whether these hosts may be on private networks and on this machine. Link-local addresses, where clouds keep
+    credentials, are never asked."""
+
+    max_bytes: Annotated[int, Field(ge=1024, le=10_000_000)] = 1024 * 1024
+    """How much is read of a page, in bytes, packed and unpacked."""
+
+    timeout_s: Annotated[float, Field(gt=0, le=300)] = 20.0
+    """How long a page may take with all its redirects, in seconds."""
+
+
+class ToolSettings(BaseModel):
+    """`[tools]`: the tools that agents have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fetch_url: FetchUrlSettings = FetchUrlSettings()
