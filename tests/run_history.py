@@ -166,7 +166,7 @@ def _check_attempts(events: Sequence[run_event_pb2.RunEvent]) -> None:
 
 
 def _check_end(end: run_event_pb2.RunFinished) -> None:
-    assert end.stop_reason in _ENDS[end.state], (end.state, end.stop_reason)
+    assert end.stop_reason in _ENDS.get(end.state, ()), (end.state, end.stop_reason)
     assert end.HasField("error") == (end.state == run_pb2.RUN_STATE_FAILED)
     assert not (end.unapplied_steer_ids and end.state == run_pb2.RUN_STATE_SUCCEEDED), (
         "it ended before it had heard all"

@@ -14,6 +14,7 @@ from parley.v1.run_event_pb2 import (
     ToolCallFinished,
     ToolCallStarted,
 )
+from parley.v1.run_pb2 import RUN_STATE_SUCCEEDED, STOP_REASON_ANSWERED
 from run_history import check_run, text_of
 
 
@@ -28,7 +29,7 @@ def sound() -> list[RunEvent]:
         RunEvent(item_id="c", tool_call_finished=ToolCallFinished(call_id="1")),
         RunEvent(item_id="b", text_delta=TextDelta(text="Whole")),
         RunEvent(item_id="b", message_completed=MessageCompleted(text="Whole")),
-        RunEvent(run_finished=RunFinished()),
+        RunEvent(run_finished=RunFinished(state=RUN_STATE_SUCCEEDED, stop_reason=STOP_REASON_ANSWERED)),
     ]
     for seq, event in enumerate(events, 1):
         event.seq = seq
