@@ -104,6 +104,9 @@ async def read_all(store: SqlStore) -> None:
         await mine.conversations.list(PageRequest(2, page.next_token), query)
     await mine.conversations.messages(run.conversation_id, PAGE)
     await mine.conversations.history(run.conversation_id, run.run_id)
+    await mine.notes.add("some words")
+    for query in ("", "some wor"):
+        assert len(await mine.notes.find(query)) == 1
     await store.api_keys.find("none")
     await store.retention.adopt_ttl()
     await store.retention.fold(datetime.now(UTC))

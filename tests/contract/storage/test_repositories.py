@@ -124,6 +124,17 @@ async def test_an_accepted_run_is_durable_with_its_input(store: SqlStore, ann: R
     assert [message.item for message in page.items] == [UserItem((TextPart("What is it?"),))]
 
 
+async def test_the_run_of_an_equal_request_is_found(store: SqlStore, ann: RequestContext, bob: RequestContext) -> None:
+    once, runs = Idempotency("r1", "runs.start", b"same"), store.for_user(ann).runs
+    assert await runs.accepted(once) is None
+    run = (await runs.accept(spec(), once)).run
+    assert await runs.accepted(once) == run
+    assert await runs.accepted(None) is None
+    assert await store.for_user(bob).runs.accepted(once) is None
+    with pytest.raises(RequestIdReusedError):
+        await runs.accepted(Idempotency("r1", "runs.start", b"other"))
+
+
 async def test_equal_requests_at_once_make_one_run(store: SqlStore, ann: RequestContext) -> None:
     once = Idempotency("r1", "runs.start", b"same")
     results = await asyncio.gather(*(store.for_user(ann).runs.accept(spec(), once) for _ in range(50)))

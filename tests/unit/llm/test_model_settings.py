@@ -14,7 +14,10 @@ def test_the_slash_at_the_end_of_the_address_does_not_matter() -> None:
     assert ModelSettings(name="m", base_url="http://localhost:1/v1/").base_url == "http://localhost:1/v1"
 
 
-@pytest.mark.parametrize("base_url", ["", "localhost:1", "ftp://x", "http://", "http://x/v1?a=b", "http://x/#y"])
+@pytest.mark.parametrize(
+    "base_url",
+    ["", "localhost:1", "ftp://x", "http://", "http://x/v1?a=b", "http://x/#y", "http://x:0", "http://x:65536"],
+)
 def test_what_is_no_web_address_is_refused(base_url: str) -> None:
     with pytest.raises(ValidationError):
         ModelSettings(name="m", base_url=base_url)
@@ -36,3 +39,9 @@ def test_time_outs_are_real(field: str, seconds: float) -> None:
 
 def test_the_key_is_not_in_the_representation() -> None:
     assert "sk-secret" not in repr(ModelSettings.model_validate({"name": "m", "api_key": "sk-secret"}))
+
+
+def test_what_stands_for_a_port_is_not_repeated() -> None:
+    with pytest.raises(ValidationError, match="must have a port") as raised:
+        ModelSettings(name="m", base_url="http://user:geheim/v1")
+    assert "geheim" not in str(raised.value)

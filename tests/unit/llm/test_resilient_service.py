@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from model_server import ModelServer, RawAnswer, text_frame
 from parley_server.domain.errors import Reason
+from parley_server.domain.run import ModelOptions
 from parley_server.llm import breaker as breaker_module
 from parley_server.llm import resilient_service
-from parley_server.llm.breaker import MIN_CALLS
+from parley_server.llm.breaker import MIN_CALLS, BreakerState
 from parley_server.llm.model_errors import BreakerOpenError
 from parley_server.llm.model_service import ModelChunk, ModelError, ModelRequest, ModelService, TextChunk
 from parley_server.llm.openai_service import OpenAIService
@@ -165,6 +166,22 @@ async def test_a_model_that_mostly_fails_is_left_alone_until_a_probe_gets_throug
         "model": "offline",
         "state": "open",
     }
+
+
+async def test_what_was_never_sent_closes_no_breaker(
+    upstream: ModelServer, recorder: PrometheusRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker_module, "PROBE_INTERVAL_S", 0.0)
+    upstream.enqueue(*[DOWN] * MIN_CALLS)
+    async with service_at(upstream, recorder, retries=0, profile={"sampling": False}) as service:
+        for _ in range(MIN_CALLS):
+            await failure(service)
+        refused = await failure(service, replace(HELLO, options=ModelOptions(temperature=0.5)))
+        assert refused.reason == Reason.MODEL_REQUEST_REJECTED
+        assert count(recorder, "breaker_state", model="offline") == BreakerState.HALF_OPEN
+        await ask(service)
+        assert count(recorder, "breaker_state", model="offline") == BreakerState.CLOSED
+    assert len(upstream.requests) == MIN_CALLS + 1
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 429])

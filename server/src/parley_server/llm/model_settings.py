@@ -2,7 +2,7 @@
 
 import re
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_serializer
 
@@ -18,9 +18,19 @@ def _web_address(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be http://HOST... or https://HOST...")
+    if not _has_usable_port(parts):
+        raise ValueError("must have a port of 1 to 65535, or none")
     if parts.query or parts.fragment:
         raise ValueError("must end with the path, without ? or #")
     return url.rstrip("/")
+
+
+def _has_usable_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        # Its words would repeat what stands there, which may be a password.
+        return False
 
 
 def without_credentials(url: str) -> str:

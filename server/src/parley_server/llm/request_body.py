@@ -6,12 +6,11 @@ from collections.abc import Iterator
 import msgspec
 
 from parley_server.domain.content import ContentPart, FilePart, ImagePart, TextPart, text_of
-from parley_server.domain.errors import ErrorKind, Reason
 from parley_server.domain.run import ModelOptions
 from parley_server.domain.tool import ToolCall, ToolSpec
+from parley_server.llm.model_errors import NotTakenError
 from parley_server.llm.model_service import (
     AssistantMessage,
-    ModelError,
     ModelMessage,
     ModelRequest,
     OutputSchema,

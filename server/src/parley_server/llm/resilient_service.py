@@ -12,7 +12,7 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import Reason
 from parley_server.llm.breaker import Breaker, BreakerState
 from parley_server.llm.first_chunk import first_chunk
-from parley_server.llm.model_errors import BreakerOpenError
+from parley_server.llm.model_errors import BreakerOpenError, NotTakenError
 from parley_server.llm.model_service import ModelChunk, ModelError, ModelRequest, ModelService
 from parley_server.llm.retry import RetryBudget, RetryPolicy
 from parley_server.metrics.recorder import SILENT, ModelRecorder, Recorder
@@ -118,7 +118,7 @@ class ResilientService:
         except ModelError as error:
             if error.reason in _SERVER_FAULTS:
                 line.breaker.failed(admitted)
-            else:
+            elif not isinstance(error, NotTakenError):
                 line.breaker.reached(admitted)
             raise
         line.breaker.succeeded(admitted)

@@ -165,7 +165,7 @@ class RunEngine:
             await asyncio.wait(self._tasks)
 
     def _checked(self, spec: RunSpec) -> RunSpec:
-        """Return the spec with its agent's id. Raises as `start` says of the agent, the tools, the model, the schema."""
+        """Return the spec with its agent's id. Raises as `start` says of what it names."""
         agent = self._agents.get(spec.agent_id)
         unknown = set(spec.allowed_tools) - set(agent.description.tool_names)
         if unknown:
