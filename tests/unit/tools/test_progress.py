@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parley_server.domain.errors import StorageUnavailableError
 from parley_server.domain.run_event import ItemEvent, ToolCallProgress
+from parley_server.domain.tool import CallRecord
 from parley_server.tools import progress
 from parley_server.tools.progress import MAX_PROGRESS_CHARS, ProgressReports
 from parley_server.tools.tool import JsonObject, ToolContext
-from parley_server.domain.tool import CallRecord
 from unit.tools.made_tools import made_tool
 from unit.tools.run_sink import RunSink
 from unit.tools.tool_turns import a_call, run

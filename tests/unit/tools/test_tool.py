@@ -1,7 +1,7 @@
 """Writing a tool: what the decorator reads off a function, and what it refuses when the module is imported."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -110,9 +110,9 @@ async def no_docstring(context: ToolContext, arguments: Place) -> WeatherResult:
     raise NotImplementedError
 
 
-def not_async(context: ToolContext, arguments: Place) -> WeatherResult:
+async def not_one_result(context: ToolContext, arguments: Place) -> AsyncIterator[WeatherResult]:
     """Tell."""
-    raise NotImplementedError
+    yield WeatherResult(user_id=context.user_id, cities=[arguments.city])
 
 
 async def one_parameter(context: ToolContext) -> WeatherResult:
@@ -159,8 +159,8 @@ async def unresolved(context: ToolContext, arguments: "Nowhere") -> WeatherResul
     ("function", "said"),
     [
         (no_docstring, "docstring"),
-        (not_async, "async def"),
-        (one_parameter, "async def f"),
+        (not_one_result, r"\[async\] def f"),
+        (one_parameter, r"\[async\] def f"),
         (wrong_context, "ToolContext"),
         (plain_arguments, "SomeModel a pydantic model"),
         (plain_result, "SomeResult a pydantic model"),

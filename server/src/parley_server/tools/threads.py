@@ -86,8 +86,10 @@ class ToolThreads:
         try:
             return await ended
         except asyncio.CancelledError:
-            self._stuck += 1
-            _log.warning("tool_thread_left_behind", tool=name, places=self._places, stuck=self._stuck)
+            # It may have ended in the very moment of the cancel.
+            if ended.cancelled():
+                self._stuck += 1
+                _log.warning("tool_thread_left_behind", tool=name, places=self._places, stuck=self._stuck)
             raise
 
     def _end(self, ended: "asyncio.Future[_Outcome[T]]", outcome: _Outcome[T], name: str) -> None:

@@ -32,7 +32,8 @@ class ToolContext:
 
     `idempotency_key` is the same whenever this call is repeated; `deadline` is in seconds of the running loop's
     clock. `cancelled` is set when the run is to stop: a tool that only reads, or is idempotent, is cancelled then; a
-    WRITE is left up to 10 s to come to an end of its own, so that its result is known.
+    WRITE is left up to 10 s to come to an end of its own, so that its result is known. In a thread, ask
+    `cancelled.is_set()`.
     """
 
     request: RequestContext
@@ -121,8 +122,9 @@ def tool(
 ) -> Callable[[Callable[[ToolContext, A], Awaitable[BaseModel] | BaseModel]], FunctionTool[A]]:
     """Make a tool of `async def f(context: ToolContext, arguments: SomeModel) -> SomeResult`.
 
-    Without `async` the function runs in a thread, of which there is a limited number. Both models are pydantic's; the docstring is what the model reads. `name` defaults to the function's own.
-    Raises ToolDefinitionError, when the module is imported, for anything that does not fit.
+    Without `async` it runs in a thread of its own. Both models are pydantic's; the docstring is what the model reads.
+    `name` defaults to the function's own. Raises ToolDefinitionError, when the module is imported, for anything that
+    does not fit.
     """
 
     def decorate(function: Callable[[ToolContext, A], Awaitable[BaseModel] | BaseModel]) -> FunctionTool[A]:

@@ -1,6 +1,7 @@
 """A real HTTP server on a loopback address that says what it is told to, and counts who comes."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,9 @@ class Site:
 
 
 @asynccontextmanager
-async def counting_site(script: Script, host: str = "127.0.0.1") -> AsyncIterator[Site]:
+async def counting_site(
+    script: Script, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Site]:
     """Serve on a free port."""
     site = Site()
 
@@ -37,7 +40,7 @@ async def counting_site(script: Script, host: str = "127.0.0.1") -> AsyncIterato
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, host, 0)
+    server = await asyncio.start_server(serve, host, 0, ssl=tls)
     async with server:
         site.port = server.sockets[0].getsockname()[1]
         yield site

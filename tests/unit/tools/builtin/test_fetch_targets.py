@@ -3,6 +3,8 @@
 import ipaddress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from parley_server.tools.builtin.fetching.addresses import is_public, is_public_or_private
 from parley_server.tools.builtin.fetching.allowed_hosts import AllowedHost
 from parley_server.tools.builtin.fetching.target import target_of
@@ -11,7 +13,7 @@ from parley_server.tools.tool_settings import FetchUrlSettings
 from pydantic import ValidationError
 
 ALLOWED = tuple(
-    map(AllowedHost.parse, ("example.com", "*.example.org", "example.net:8443", "192.0.2.1", "[2001:db8::1]:8080"))
+    map(AllowedHost.parse, ("example.com", "*.example.org", "example.net:8443", "192.0.2.1", "[2001:db8:0::1]:8080"))
 )
 
 
@@ -81,6 +83,26 @@ def test_what_is_no_url_of_a_page_is_refused(url: str) -> None:
     with pytest.raises(ToolError) as caught:
         target_of(url, ALLOWED)
     assert caught.value.code == "invalid_url"
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["http://", "https:", "//", "example.com", "evil.test", "@", ":", "80", "/", "\\", "?", "#", ".", "%", "["]
+        )
+        | st.text(max_size=3)
+    )
+)
+def test_whatever_is_asked_has_a_host_of_the_list(parts: list[str]) -> None:
+    try:
+        target = target_of("http://" + "".join(parts), ALLOWED)
+    except ToolError:
+        return
+    assert target.host == target.url.raw_host == target.url.host
+    assert any(
+        entry.matches(target.host, target.port, {"http": 80, "https": 443}[target.url.scheme]) for entry in ALLOWED
+    )
+    assert target.url.raw_authority in {target.host, f"{target.host}:{target.port}", f"[{target.host}]:{target.port}"}
 
 
 @pytest.mark.parametrize(

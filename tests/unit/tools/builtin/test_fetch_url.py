@@ -3,9 +3,13 @@
 import asyncio
 import gzip
 import ipaddress
+import ssl
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
+from certificates import authority, issued_by
 from parley_server.tools.builtin.fetch_url import FetchedPage, fetch_url_tool
 from parley_server.tools.builtin.fetching.addresses import is_public
 from parley_server.tools.builtin.fetching.allowed_hosts import IpAddress
@@ -173,9 +177,15 @@ async def test_the_bound_is_exact(packing: str, size: int, *, truncated: bool) -
 
 
 async def test_a_gzip_bomb_does_not_go_off() -> None:
-    bomb = gzip.compress(gzip.compress(b"\0" * 50_000_000))
-    page = await fetched(saying(answer(gzip.decompress(bomb), "Content-Encoding: gzip")))
+    bomb = answer(gzip.compress(b"\0" * 50_000_000), "Content-Encoding: gzip")
+    tracemalloc.start()
+    try:
+        page = await fetched(saying(bomb))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert (page.body, page.truncated) == (b"\0" * MAX_BYTES, True)
+    assert peak_bytes < 10_000_000
 
 
 async def test_a_page_that_only_drips_is_given_up() -> None:
@@ -207,6 +217,17 @@ async def test_a_page_that_only_drips_is_given_up() -> None:
 )
 async def test_what_is_no_page_is_an_error_in_words(whole: bytes, code: str) -> None:
     assert await code_of(saying(whole)) == code
+
+
+async def test_a_server_with_a_certificate_of_its_own_making_is_sent_nothing(tmp_path: Path) -> None:
+    files = issued_by(authority()).write(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(files.certificate, files.private_key)
+    async with counting_site(nothing, tls=tls) as site:
+        with pytest.raises(ToolError) as caught:
+            await fetcher(site, names=Names(a=[OUTER])).fetch(f"https://a.test:{site.port}/")
+    assert caught.value.code == "unreachable"
+    assert site.requests == []
 
 
 async def test_a_server_that_is_not_there() -> None:

@@ -1,17 +1,21 @@
 """Notes as the model keeps them: on a real database, for the user of the context alone."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from parley_server.domain.note import MAX_NOTE_BYTES
+from parley_server.domain.note import MAX_NOTE_BYTES, MAX_NOTES
 from parley_server.domain.tool import ToolEffect
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore, open_store
+from parley_server.storage.sql.tables import notes
 from parley_server.tools.builtin.notes import RecalledNotes, ToldNote, note_tools
 from parley_server.tools.errors import InvalidArgumentsError, ToolError
 from parley_server.tools.tool import JsonObject, ToolContext
+from sqlalchemy import insert
 from unit.tools.user_context import context_of
 
 
@@ -97,6 +101,30 @@ async def test_as_many_are_recalled_as_fit_and_the_rest_is_told_of(store: SqlSto
     assert found.more
     assert (await recall(store, {"limit": 3})).more
     assert not (await recall(store, {"query": "0"})).more
+
+
+async def test_a_full_store_of_notes_is_told_to_the_model(store: SqlStore, tmp_path: Path) -> None:
+    rows = [{"note_id": f"note_{n}", "user_id": "ann", "text": "x", "create_time": 0} for n in range(MAX_NOTES)]
+    async with SqliteDatabase(tmp_path / "parley.db") as database:
+        await database.transaction(lambda connection: connection.execute(insert(notes), rows))
+    with pytest.raises(ToolError) as caught:
+        await remember(store, "one too many")
+    assert (caught.value.code, caught.value.retryable) == ("too_many_notes", False)
+    await remember(store, "his first", user="bob")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("remember", {"text": "x"}), ("recall", {}), ("recall", {"query": "x"}), ("forget_note", {"note_id": "note_1"})],
+)
+async def test_a_database_in_trouble_is_told_to_the_model(
+    store: SqlStore, tmp_path: Path, name: str, arguments: JsonObject
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "parley.db", isolation_level=None)) as database:
+        database.execute("DROP TABLE notes")
+    with pytest.raises(ToolError) as caught:
+        await ask(store, name, arguments)
+    assert (caught.value.code, caught.value.retryable) == ("unavailable", True)
 
 
 def test_what_they_do_to_the_world(store: SqlStore) -> None:

@@ -54,6 +54,8 @@ def test_a_page_made_to_take_long_is_read_at_once(part: str) -> None:
         (b"\xe4", "utf-8", "\N{REPLACEMENT CHARACTER}"),
         (b"6161", "hex", "6161"),
         (b"a-b", "punycode", "a-b"),
+        (b"\\x41", "unicode_escape", "\\x41"),
+        (b"\\u0041", "raw_unicode_escape", "\\u0041"),
         (b"a", "utf\0-8", "a"),
     ],
 )

@@ -19,12 +19,11 @@ def is_name(host: str) -> bool:
 
 
 def literal_address(host: str) -> IpAddress | None:
-    """Return the address that a host is, in its one canonical spelling; None for anything else."""
+    """Return the address that a host is, without a zone and with all its numbers in decimal; None for anything else."""
     try:
-        address = ipaddress.ip_address(host)
+        return None if "%" in host else ipaddress.ip_address(host)
     except ValueError:
         return None
-    return address if str(address) == host and "%" not in host else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,12 @@ class AllowedHost:
         read = _ENTRY.fullmatch(entry)
         host = "" if read is None else read[2].strip("[]")
         port = None if read is None or read[3] is None else int(read[3])
-        if read is None or not (is_name(host) or (literal_address(host) and not read[1])):
+        address = literal_address(host)
+        if read is None or not (is_name(host) or (address and not read[1])):
             raise ValueError(f"{entry!r} is no host: write a name in small ASCII letters, *.NAME or an IP address")
         if port is not None and not 0 < port <= _MAX_PORT:
             raise ValueError(f"{entry!r} has no such port")
-        return cls(host, read[1] is not None, port)
+        return cls(str(address or host), read[1] is not None, port)
 
     def matches(self, host: str, port: int, own_port: int) -> bool:
         """Tell whether a host may be asked on a port; `own_port` is the scheme's."""

@@ -15,8 +15,8 @@ _INLINE = re.compile(
     r"time|tt|u|var|wbr"
 )
 _CELLS = frozenset({"td", "th"})
-# What is taken for text, but not in time linear in its size.
-_ODD_CHARSETS = frozenset({"idna", "punycode"})
+# No page is written in these: the first two take time beyond all measure, the others are Python's own.
+_ODD_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape"})
 # More digits than any character has, and than Python reads as a number.
 _ENDLESS_REFERENCE = re.compile(r"&#[0-9]{8,};?")
 

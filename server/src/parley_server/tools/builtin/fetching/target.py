@@ -36,6 +36,7 @@ def target_of(text: str, allowed: Sequence[AllowedHost], base: URL | None = None
         raise _no_url() from error
     host = (url.raw_host or "").lower()
     address = literal_address(host)
+    host = str(address or host)
     if url.scheme not in _PORTS or port is None or not (address or is_name(host)):
         raise _no_url()
     if url.raw_user is not None or url.raw_password is not None:
