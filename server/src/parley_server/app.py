@@ -58,7 +58,9 @@ from parley_server.tools.builtin.calculator import calculator
 from parley_server.tools.builtin.current_time import current_time_tool
 from parley_server.tools.builtin.notes import note_tools
 from parley_server.tools.call_manager import ToolCallManager
+from parley_server.tools.discovery import discover, register
 from parley_server.tools.registry import ToolRegistry
+from parley_server.tools.threads import ToolThreads
 from parley_server.tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -109,7 +111,10 @@ async def _serve(
         hash_key = _hash_key(settings)
         store = await stack.enter_async_context(_open_store(settings, hash_key, recorder, serves=True))
         models = await stack.enter_async_context(open_models(settings.model_settings(), settings.providers, recorder))
-        agents = _build_agents(models, Prices(settings.prices), _build_tools(settings, store, more_tools))
+        threads = ToolThreads(settings.tools.threads)
+        recorder.watch(Gauge.TOOL_THREADS_STUCK, lambda: threads.stuck)
+        tools = _build_tools(settings, store, more_tools)
+        agents = _build_agents(models, Prices(settings.prices), tools, threads)
         engine = RunEngine(store, store.worker, agents, recorder, models=models.catalog)
         stack.push_async_callback(engine.park)
         last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
@@ -237,16 +242,16 @@ def _build_tools(settings: Settings, store: SqlStore, more_tools: Sequence[Tool]
         from parley_server.tools.builtin.fetch_url import fetch_url_tool  # noqa: PLC0415  # for who wants it
 
         tools.append(fetch_url_tool(settings.tools.fetch_url))
-    return ToolRegistry([*tools, *more_tools])
+    return register([*tools, *more_tools], discover(settings.tools.modules), settings.tools.disabled)
 
 
-def _build_agents(models: Models, prices: Prices, tools: ToolRegistry) -> AgentRegistry:
+def _build_agents(models: Models, prices: Prices, tools: ToolRegistry, threads: ToolThreads) -> AgentRegistry:
     default_model = models.catalog.models[0].name
     assistant = build_assistant(
         model=models.service,
         model_name=default_model,
         tools=tools,
-        tool_calls=ToolCallManager(tools),
+        tool_calls=ToolCallManager(tools, threads),
         prices=prices,
         profiles=models.profiles,
     )

@@ -1,10 +1,11 @@
-"""What an operator says of the built-in tools."""
+"""What an operator says of the tools."""
 
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from parley_server.tools.builtin.fetching.allowed_hosts import AllowedHost
+from parley_server.tools.threads import DEFAULT_THREADS
 
 
 def _listed(value: object) -> object:
@@ -46,5 +47,15 @@ class ToolSettings(BaseModel):
     """`[tools]`: the tools that agents have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    modules: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    """Modules whose tools agents have too, such as `my_company.tools`, installed where the server is; in the
+    environment with commas between them."""
+
+    disabled: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    """Tools that no agent has, by name; in the environment with commas between them."""
+
+    threads: Annotated[int, Field(ge=1, le=1024)] = DEFAULT_THREADS
+    """How many calls of tools that are no coroutines run at once. Others wait for at most half their time-out."""
 
     fetch_url: FetchUrlSettings = FetchUrlSettings()
