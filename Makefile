@@ -16,7 +16,7 @@ run: setup ## start the server and the console; with piped input answer it and e
 	@$(BIN)/python scripts/run.py
 
 test: setup ## run the tests, two files at a time
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint types imports sizes generated protos distributions test ## everything CI runs
 

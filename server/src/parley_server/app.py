@@ -16,6 +16,7 @@ from parley.v1 import (
     conversation_service_pb2,
 )
 
+from parley_server import overdue
 from parley_server.agents.assistant import build_assistant
 from parley_server.agents.registry import AgentRegistry
 from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chain
@@ -139,6 +140,8 @@ async def _serve(
         _log.info("serving", **where, offline_model=models.is_offline)
         await requests.stop.wait()
         _log.info("stopping")
+        drain_s = settings.server.drain_delay_s + settings.server.drain_grace_s
+        overdue.end_when_overdue(drain_s + overdue.MARGIN_S, end_process)
 
 
 async def _recover(engine: RunEngine) -> None:

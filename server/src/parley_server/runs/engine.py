@@ -38,6 +38,7 @@ from parley_server.storage.worker_store import WorkerStore
 T = TypeVar("T")
 
 PARK_S = 10.0
+PARK_AGAIN_S = 1.0
 _ANY_MODELS = ModelCatalog()
 # How long a caller waits for what goes on without him.
 PATIENCE_S = 8.0
@@ -157,12 +158,14 @@ class RunEngine:
         for execution in tuple(self._executions.values()):
             execution.park()
         if self._tasks:
-            _, unfinished = await asyncio.wait(self._tasks, timeout=PARK_S)
-            for task in unfinished:
-                task.cancel()
+            await asyncio.wait(self._tasks, timeout=PARK_S)
         if self._tasks:
             _log.warning("runs_given_up", tasks=len(self._tasks))
-            await asyncio.wait(self._tasks)
+        while self._tasks:
+            # Again and again: work that is about to end for a reason of its own takes the first one for that.
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=PARK_AGAIN_S)
 
     def _checked(self, spec: RunSpec) -> RunSpec:
         """Return the spec with its agent's id. Raises as `start` says of what it names."""
