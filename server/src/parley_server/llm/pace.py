@@ -7,7 +7,7 @@ while few are open, its first chunk always, and chunks further apart than the re
 import asyncio
 from typing import Self
 
-# One stream more lets all rest so much longer; measured on one core, 5,000 reads a second leave it half of its time.
+# One stream more lets all rest so much longer, so that together they are read 5,000 times a second at most.
 _REST_PER_STREAM_S = 0.0002
 _MIN_REST_S = 0.005
 MAX_REST_S = 0.04

@@ -1,4 +1,4 @@
-"""Statements compiled for reading past SQLAlchemy's connections, which cost several times the read itself."""
+"""Statements compiled for going past SQLAlchemy's connections, which cost several times the statement itself."""
 
 from functools import lru_cache
 from typing import cast
@@ -19,10 +19,11 @@ class Compiler:
         # By age and not by weak references: what is compiled refers to its statement, and so would keep it for ever.
         self._compiled = lru_cache(_KEPT)(self._compile)
 
-    def __call__(self, statement: ClauseElement) -> SQLCompiler:
-        """Return the statement as the driver takes it; an IN list is written out."""
-        return self._compiled(statement)
+    def __call__(self, statement: ClauseElement, columns: tuple[str, ...] | None = None) -> SQLCompiler:
+        """Return the statement as the driver takes it; an IN list is written out. An Insert is one of `columns`."""
+        return self._compiled(statement, columns)
 
-    def _compile(self, statement: ClauseElement) -> SQLCompiler:
+    def _compile(self, statement: ClauseElement, columns: tuple[str, ...] | None) -> SQLCompiler:
         options = {"render_postcompile": True}
-        return cast("SQLCompiler", statement.compile(dialect=self._dialect, compile_kwargs=options))
+        compiled = statement.compile(dialect=self._dialect, column_keys=columns, compile_kwargs=options)
+        return cast("SQLCompiler", compiled)

@@ -1,4 +1,4 @@
-"""SQLite's own connection under SQLAlchemy's, for what every commit does: begin, savepoints, the journal's insert.
+"""SQLite's own connection under SQLAlchemy's, for what every commit does: begin, savepoints, the statements of a run.
 
 Done by SQLAlchemy these take ten times the work of SQLite itself, in the thread that shares the interpreter with every
 stream. What is rare, and what is the same on both engines, stays with SQLAlchemy.
@@ -10,8 +10,12 @@ from contextlib import contextmanager
 from typing import cast
 
 from sqlalchemy import Connection
+from sqlalchemy.dialects import sqlite
 
+from parley_server.storage.sql.compilation import Compiler
 from parley_server.storage.sql.database import TransactionLostError
+
+compile_named = Compiler(sqlite.dialect(paramstyle="named"))
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection:
@@ -30,8 +34,11 @@ def transaction(connection: Connection) -> Iterator[None]:
         # SQLAlchemy believes in a transaction only once it has executed a statement.
         (connection if connection.in_transaction() else driver).commit()
     except BaseException:
-        connection.rollback()
-        driver.rollback()
+        try:
+            connection.rollback()
+        finally:
+            # SQLAlchemy knows of nothing to undo where it has executed nothing.
+            driver.rollback()
         raise
 
 

@@ -1,6 +1,6 @@
 """The journal's inserts: a row per run and commit, fenced by the token of the run's owner.
 
-What a statement can tell of its rows differs between engines, so this is the one place that asks which it is.
+What a statement can tell of its rows differs between engines, so this asks which it is.
 """
 
 from collections.abc import Sequence

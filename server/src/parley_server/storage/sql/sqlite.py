@@ -17,15 +17,13 @@ from typing import NoReturn, Self, TypeVar, cast
 import aiosqlite
 import structlog
 from sqlalchemy import ClauseElement, Connection, Engine, create_engine, event
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from parley_server.domain.errors import ParleyError, StartError
 from parley_server.storage.sql.checkpoints import MAX_LOG_BYTES, Checkpoints
-from parley_server.storage.sql.compilation import Compiler
 from parley_server.storage.sql.database import Row, TransactionLostError
-from parley_server.storage.sql.driver import transaction
+from parley_server.storage.sql.driver import compile_named, transaction
 from parley_server.storage.sql.failures import FailureLog, cause_of, unavailable
 from parley_server.storage.sql.integrity import refuse_if_damaged
 from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
@@ -52,7 +50,6 @@ _WRITER_PRAGMAS = (
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF", "PRAGMA cache_size = -8192")
 # A damaged file may even break the engine's words about it.
 _FAILURES = (DBAPIError, sqlite3.Error, UnicodeDecodeError)
-_compile = Compiler(sqlite.dialect(paramstyle="named"))
 
 _log = structlog.get_logger(__name__)
 _failures = FailureLog("sqlite")
@@ -119,7 +116,7 @@ class SqliteDatabase:
 
     async def fetch(self, statement: ClauseElement, parameters: Mapping[str, object] | None = None) -> Sequence[Row]:
         """Run one read on one of the readers; see `Database.fetch`."""
-        compiled = _compile(statement)
+        compiled = compile_named(statement)
         reader = self._readers[next(self._turn) % READERS]
         try:
             rows = await reader.execute_fetchall(str(compiled), compiled.construct_params(parameters))

@@ -6,17 +6,13 @@ module's own; what is put together for one call gains nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import cast
 
 from sqlalchemy import Connection, Delete, Insert, Select, TextClause, Update
-from sqlalchemy.dialects import sqlite
 
-from parley_server.storage.sql.driver import driver_of
+from parley_server.storage.sql.driver import compile_named, driver_of
 
 Parameters = Mapping[str, object]
-
-_DIALECT = sqlite.dialect(paramstyle="named")
 
 
 def write(connection: Connection, statement: Insert | Update | Delete | TextClause, *rows: Parameters) -> int:
@@ -26,10 +22,9 @@ def write(connection: Connection, statement: Insert | Update | Delete | TextClau
     """
     if connection.dialect.name == "postgresql":
         return connection.execute(statement, rows[0] if len(rows) == 1 else rows).rowcount
-    sql, defaults = _compiled(statement, tuple(rows[0]) if isinstance(statement, Insert) else ())
-    given = [{**defaults, **row} for row in rows]
-    driver = driver_of(connection)
-    return (driver.execute(sql, given[0]) if len(given) == 1 else driver.executemany(sql, given)).rowcount
+    compiled = compile_named(statement, tuple(rows[0]) if isinstance(statement, Insert) else None)
+    # Of a single row too it tells how many were changed, and costs the same.
+    return driver_of(connection).executemany(str(compiled), map(compiled.construct_params, rows)).rowcount
 
 
 def first(
@@ -38,13 +33,6 @@ def first(
     """Return the first row of a query; None if there is none."""
     if connection.dialect.name == "postgresql":
         return connection.execute(statement, parameters).first()
-    sql, defaults = _compiled(statement, ())
-    return cast("Sequence[object] | None", driver_of(connection).execute(sql, {**defaults, **parameters}).fetchone())
-
-
-@lru_cache(128)
-def _compiled(
-    statement: Insert | Update | Delete | TextClause | Select[*tuple[object, ...]], columns: tuple[str, ...]
-) -> tuple[str, Parameters]:
-    compiled = statement.compile(dialect=_DIALECT, column_keys=columns or None)
-    return str(compiled), {} if columns else compiled.params
+    compiled = compile_named(statement)
+    row = driver_of(connection).execute(str(compiled), compiled.construct_params(parameters)).fetchone()
+    return cast("Sequence[object] | None", row)
