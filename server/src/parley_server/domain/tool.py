@@ -1,5 +1,6 @@
 """Tools as data: what one is called, takes and does to the world; and what became of a call."""
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -58,15 +59,44 @@ class CallRecord:
     idempotency_key: str = ""
 
 
+class ApprovalRule(StrEnum):
+    """Whether the user is asked before a call is dispatched; POLICY leaves it to the server's settings."""
+
+    NEVER = "never"
+    ALWAYS = "always"
+    POLICY = "policy"
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as the model sees it. `input_schema_json` is a JSON Schema of an object."""
+    """A tool as the model sees it, and the rules its calls follow.
+
+    `input_schema_json` is a JSON Schema of an object. A caller must have every one of `required_scopes`.
+    `credential_slots` name the secrets of the user it asks for. `max_retries` counts for what is no WRITE; a
+    `sequential` tool runs with no other of its turn beside it; a `repeatable` one may be called again and again with
+    the same arguments, as one polls. `source` says where it runs: `server`, `host:NAME`, `mcp:NAME`.
+    """
 
     name: str
     description: str
     input_schema_json: str
     effect: ToolEffect
     timeout_s: float = 30.0
+    output_schema_json: str = ""
+    approval: ApprovalRule = ApprovalRule.POLICY
+    required_scopes: frozenset[str] = frozenset()
+    credential_slots: tuple[str, ...] = ()
+    max_retries: int = 0
+    per_user_concurrency: int = 4
+    sequential: bool = False
+    repeatable: bool = False
+    source: str = "server"
+
+    @property
+    def spec_hash(self) -> str:
+        """The SHA-256 of what the model and the user were told of the tool, in hexadecimal digits."""
+        told = (self.name, self.description, self.input_schema_json, self.output_schema_json, self.effect.value)
+        return hashlib.sha256("\0".join(told).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

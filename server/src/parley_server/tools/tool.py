@@ -6,13 +6,13 @@ import zoneinfo
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial, wraps
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypedDict, TypeVar, Unpack, cast
 
 import structlog
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from parley_server.domain.context import RequestContext
-from parley_server.domain.tool import ToolEffect, ToolSpec
+from parley_server.domain.tool import ApprovalRule, ToolEffect, ToolSpec
 from parley_server.tools.definition import read_definition
 from parley_server.tools.errors import FieldProblem, InvalidArgumentsError
 from parley_server.tools.threads import ToolThreads
@@ -117,19 +117,38 @@ class FunctionTool(Generic[A]):
         return result.model_dump(mode="json")
 
 
+class CallRules(TypedDict, total=False):
+    """Rules a tool's calls follow beside its effect; each is told at the `ToolSpec` field of its name."""
+
+    approval: ApprovalRule
+    required_scopes: frozenset[str]
+    credential_slots: tuple[str, ...]
+    max_retries: int
+    per_user_concurrency: int
+    sequential: bool
+    repeatable: bool
+
+
 def tool(
-    *, effect: ToolEffect, timeout_s: float = 30.0, name: str = ""
+    *, effect: ToolEffect, timeout_s: float = 30.0, name: str = "", **rules: Unpack[CallRules]
 ) -> Callable[[Callable[[ToolContext, A], Awaitable[BaseModel] | BaseModel]], FunctionTool[A]]:
     """Make a tool of `async def f(context: ToolContext, arguments: SomeModel) -> SomeResult`.
 
     Without `async` it runs in a thread of its own. Both models are pydantic's; the docstring is what the model reads.
-    `name` defaults to the function's own. Raises ToolDefinitionError, when the module is imported, for anything that
-    does not fit.
+    `name` defaults to the function's own; the `rules` are told at `ToolSpec`. Raises ToolDefinitionError, when the module
+    is imported, for anything that does not fit.
     """
 
     def decorate(function: Callable[[ToolContext, A], Awaitable[BaseModel] | BaseModel]) -> FunctionTool[A]:
         definition = read_definition(function, ToolContext, name=name, timeout_s=timeout_s)
-        spec = ToolSpec(definition.name, definition.description, definition.input_schema_json, effect, timeout_s)
+        spec = ToolSpec(
+            name=definition.name,
+            description=definition.description,
+            input_schema_json=definition.input_schema_json,
+            effect=effect,
+            timeout_s=timeout_s,
+            **rules,
+        )
         if inspect.iscoroutinefunction(function):
             return FunctionTool(spec, definition.arguments_model, cast("Coroutine[A]", function))
         in_thread = _in_thread(cast("Callable[[ToolContext, A], BaseModel]", function), spec)
