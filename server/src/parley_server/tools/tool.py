@@ -135,8 +135,8 @@ def tool(
     """Make a tool of `async def f(context: ToolContext, arguments: SomeModel) -> SomeResult`.
 
     Without `async` it runs in a thread of its own. Both models are pydantic's; the docstring is what the model reads.
-    `name` defaults to the function's own; the `rules` are told at `ToolSpec`. Raises ToolDefinitionError, when the module
-    is imported, for anything that does not fit.
+    `name` defaults to the function's own; the `rules` are told at `ToolSpec`. Raises ToolDefinitionError, when the
+    module is imported, for anything that does not fit.
     """
 
     def decorate(function: Callable[[ToolContext, A], Awaitable[BaseModel] | BaseModel]) -> FunctionTool[A]:
