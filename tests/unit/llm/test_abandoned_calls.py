@@ -49,8 +49,9 @@ async def give_up(service: ModelService, after_s: float) -> bool:
 async def active_connections(inner: OpenAIService) -> int:
     """Count the places that the pool holds to be taken; those of connections nobody uses are free."""
     upstream = await inner._upstream.result()
-    session = upstream._client._client._transport.client  # type: ignore[attr-defined]  # of the SDK's transport
-    return len(session.connector._acquired)
+    session = upstream._opened
+    connector = None if session is None else session.connector
+    return 0 if connector is None else len(connector._acquired)
 
 
 def descriptors() -> int:

@@ -6,7 +6,6 @@ from contextlib import aclosing
 
 import pytest
 from model_server import ModelServer, RawAnswer, text_frame
-from openai.resources.chat.completions import AsyncCompletions
 from parley_server.domain.content import ImagePart, TextPart
 from parley_server.domain.run import ModelOptions
 from parley_server.domain.tool import ToolCall, ToolEffect, ToolSpec
@@ -98,19 +97,11 @@ async def test_a_whole_answer(upstream: ModelServer) -> None:
     assert await ask(upstream) == [TextChunk("Hi"), FinishChunk(FinishReason.STOP, (), usage)]
 
 
-async def test_the_sdk_s_create_is_never_used(upstream: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(AsyncCompletions, "create")
-    upstream.enqueue(RawAnswer([WHOLE]))
-    assert (await ask(upstream))[0] == TextChunk("Hi")
-
-
 async def test_chunks_arrive_while_the_answer_is_still_being_written(upstream: ModelServer) -> None:
-    """Pins the SDK's raw-response switch: without it, the SDK would read the body to its end first."""
     upstream.enqueue(RawAnswer([text_frame("Hi")], then="hang"))
     async with service_at(upstream) as service, aclosing(service.stream(CONTEXT, HELLO)) as chunks:
         async with asyncio.timeout(5):
             assert await anext(chunks) == TextChunk("Hi")
-        assert upstream.requests[0].headers["X-Stainless-Raw-Response"] == "stream"
 
 
 async def test_the_text_of_one_read_is_joined(upstream: ModelServer) -> None:
@@ -135,3 +126,35 @@ async def test_a_connection_is_used_again(upstream: ModelServer) -> None:
                 assert isinstance([chunk async for chunk in chunks][-1], FinishChunk)
             peers.append(upstream.requests[-1].peer)
     assert len(set(peers)) == 1
+
+
+async def test_no_cookie_of_one_answer_goes_with_the_next_question(upstream: ModelServer) -> None:
+    headers = {"Content-Type": "text/event-stream", "Set-Cookie": "who=ann; Path=/"}
+    upstream.enqueue(RawAnswer([WHOLE], headers=headers), RawAnswer([WHOLE]))
+    # A client keeps none of an address without a name.
+    named = upstream.base_url.replace("127.0.0.1", "localhost")
+    async with service_at(upstream, base_url=named) as service:
+        for _ in range(2):
+            async with aclosing(service.stream(CONTEXT, HELLO)) as chunks:
+                assert [chunk async for chunk in chunks]
+    assert "Cookie" not in upstream.requests[1].headers
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
+async def test_a_proxy_of_the_environment_is_asked(
+    upstream: ModelServer, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    # A proxy sees a request as the server does, with the server's name in it.
+    monkeypatch.setenv(variable, upstream.base_url.removeprefix("http://").removesuffix("/v1"))
+    upstream.enqueue(RawAnswer([WHOLE]))
+    assert await ask(upstream, base_url="http://model.invalid/v1")
+    assert upstream.requests[0].headers["Host"] == "model.invalid"
+
+
+async def test_no_proxy_is_asked_where_the_environment_says_so(
+    upstream: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    upstream.enqueue(RawAnswer([WHOLE]))
+    assert await ask(upstream)

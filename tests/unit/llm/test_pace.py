@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from model_server import DONE, ModelServer, RawAnswer, finish_frame, text_frame
 from parley_server.llm.model_service import TextChunk
+from parley_server.llm.openai_service import OpenAIService
 from parley_server.llm.pace import MAX_REST_S, Pace, StreamPace
 from unit.llm.service_calls import CONTEXT, HELLO, service_at
 
@@ -12,10 +13,12 @@ WORDS = tuple(f"word{number} " for number in range(40))
 ANSWER = RawAnswer((*map(text_frame, WORDS), finish_frame() + DONE), pause_s=0.004)
 
 
-async def texts_of(upstream: ModelServer, streams: int) -> Sequence[list[str]]:
-    """Ask for so many answers at once, over one service, and return the texts each was read in."""
+async def texts_of(upstream: ModelServer, streams: int, beside: int) -> Sequence[list[str]]:
+    """Ask for so many answers at once, while others are open beside them, and return the texts each was read in."""
     upstream.enqueue(*[ANSWER] * streams)
     async with service_at(upstream) as service:
+        assert isinstance(service, OpenAIService)
+        service._pace.open_streams = beside
 
         async def read() -> list[str]:
             chunks = service.stream(CONTEXT, HELLO)
@@ -25,7 +28,7 @@ async def texts_of(upstream: ModelServer, streams: int) -> Sequence[list[str]]:
 
 
 async def test_many_streams_are_read_in_bigger_pieces_and_whole(upstream: ModelServer) -> None:
-    texts = await texts_of(upstream, 120)
+    texts = await texts_of(upstream, 5, beside=10_000)
     assert {"".join(each) for each in texts} == {"".join(WORDS)}
     pieces = sum(map(len, texts))
     assert pieces < len(WORDS) * len(texts) / 2

@@ -1,14 +1,16 @@
-"""The HTTP side of a model call, on the `openai` package's client but without its objects.
+"""The HTTP side of a model call: the `openai` package says what a request says of itself, aiohttp carries it.
 
-The SDK keeps authentication, headers, connections and TLS. Its `create()` is never used: it walks every parameter of
-the history, and builds an object for every chunk, which costs many times what the rest of a call does.
+The SDK's own `post` costs a fifth of all that a turn costs the server, and its `create()` many times that: it walks
+every parameter of the history, and builds an object for every chunk. Its client over aiohttp keeps cookies besides, so
+that what a server gave with one user's answer would go with the next user's question.
 
 Importing this module imports `openai`, which takes most of a second.
 """
 
 import ssl
-from collections.abc import AsyncGenerator
 from contextlib import suppress
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
@@ -29,24 +31,19 @@ from parley_server.llm.model_service import ModelError
 from parley_server.llm.model_settings import ModelServerSettings
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
+MAX_CONNECTIONS = 1000
 
-_CONNECTION_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError)
+_KEEP_ALIVE_S = 5.0
+_MAX_READ_BYTES = 64 * 1024
 
-_HEADERS: dict[str, str | openai.Omit] = {
-    "Content-Type": "application/json",
-    # A compressing proxy would hold events back until its block is full.
-    "Accept-Encoding": "identity",
-    # The SDK's switch for handing over the response unread.
-    "X-Stainless-Raw-Response": "stream",
-}
+_CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
 
 
 class UpstreamAnswer:
     """A successful response whose body is still coming."""
 
-    def __init__(self, response: httpx2.Response) -> None:
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
-        self._reads: AsyncGenerator[bytes] = response.aiter_bytes()
         self.upstream_request_id = upstream_request_id(response.headers)
 
     async def read(self) -> bytes:
@@ -55,14 +52,14 @@ class UpstreamAnswer:
         Raises ModelError MODEL_STREAM_INCOMPLETE when the connection breaks.
         """
         try:
-            return await anext(self._reads, b"")
+            return await self._response.content.read(_MAX_READ_BYTES)
         except _CONNECTION_ERRORS as error:
             raise _error_of(error, incomplete()) from error
 
     async def aclose(self) -> None:
         """Drop the connection, or keep it for the next call when the body has been read to its end."""
-        await self._reads.aclose()
-        await self._response.aclose()
+        self._response.release()
+        await self._response.wait_for_close()
 
 
 class _Client(openai.AsyncOpenAI):
@@ -81,22 +78,14 @@ class Upstream:
     """The pooled connections to one model server. Raises UnverifiedServerError without the CAs to know it by."""
 
     def __init__(self, settings: ModelServerSettings) -> None:
-        timeout = httpx2.Timeout(None, connect=settings.connect_timeout_s, pool=settings.connect_timeout_s)
-        key = settings.api_key.get_secret_value()
-        self._headers = _HEADERS if key else {**_HEADERS, "Authorization": openai.Omit()}
-        self._client = _Client(
-            base_url=settings.base_url,
-            api_key=key or "none",  # the SDK refuses an empty one
-            max_retries=0,
-            timeout=timeout,
-            http_client=openai.DefaultAioHttpClient(
-                verify=_ssl_context(),
-                timeout=timeout,
-                # A redirect would send the conversation to a host nobody configured.
-                follow_redirects=False,
-                event_hooks={"response": [_refuse_failures]},
-            ),
-        )
+        self._url = f"{settings.base_url.rstrip('/')}/chat/completions"
+        self._proxy = _proxy_for(settings.base_url)
+        self._ssl_context = _ssl_context()
+        self._headers = _headers(settings, self._ssl_context)
+        connect_s = settings.connect_timeout_s
+        # Everything but connecting is waited for by whoever asks.
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s)
+        self._opened: aiohttp.ClientSession | None = None
 
     async def post(self, body: bytes, api_key: SecretStr | None = None) -> UpstreamAnswer:
         """Send a chat-completions request, with a key of its own if there is one, and return when the server says 200.
@@ -105,36 +94,69 @@ class Upstream:
         """
         headers = self._headers
         if api_key is not None:
-            # The SDK sends what a call says instead of the client's own.
             headers = {**headers, "Authorization": f"Bearer {api_key.get_secret_value()}"}
         try:
-            response = await self._client.post(
-                "/chat/completions", cast_to=httpx2.Response, content=body, options={"headers": headers}
+            # A redirect would send the conversation to a host nobody configured.
+            response = await self._session().post(
+                self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             )
         except _CONNECTION_ERRORS as error:
             raise _error_of(error, unavailable()) from error
+        if not 200 <= response.status < 300:
+            raise await _refusal(response)
         return UpstreamAnswer(response)
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._client.close()
+        if self._opened is not None:
+            await self._opened.close()
+
+    def _session(self) -> aiohttp.ClientSession:
+        # Made by the first call, for it belongs to the loop that this runs in.
+        if self._opened is None:
+            self._opened = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=MAX_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_S, ssl=self._ssl_context
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # `trust_env` would find it too, and look for a .netrc before every request.
+                proxy=self._proxy,
+            )
+        return self._opened
 
 
-async def _refuse_failures(response: httpx2.Response) -> None:
-    """Raise for every status but success before the SDK does, which would read the body whatever its size."""
-    if not response.is_success:
-        raise refused(response.status_code, response.headers, await _head(response))
+def _headers(settings: ModelServerSettings, ssl_context: ssl.SSLContext) -> dict[str, str]:
+    """Return what goes with every request, a key only where there is one."""
+    key = settings.api_key.get_secret_value()
+    # The SDK refuses an empty key, and would read the CAs once more for a client of its own.
+    client = _Client(
+        base_url=settings.base_url, api_key=key or "none", http_client=httpx2.AsyncClient(verify=ssl_context)
+    )
+    said = {name: value for name, value in client.default_headers.items() if isinstance(value, str)}
+    # A compressing proxy would hold events back until its block is full.
+    said |= {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+    return {**said, **client.auth_headers} if key else said
 
 
-async def _head(response: httpx2.Response) -> bytes:
+def _proxy_for(base_url: str) -> str | None:
+    """Return the proxy that the environment names for a server."""
+    address = urlsplit(base_url)
+    proxies = getproxies()
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(address.hostname or ""):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> ModelError:
+    """Read as much of an answer that is no success as may say why."""
     body = b""
     # A body that breaks off takes nothing from what the status says.
     with suppress(*_CONNECTION_ERRORS):
-        async for read in response.aiter_bytes():
-            body += read
-            if len(body) >= MAX_ERROR_BODY_BYTES:
-                break
-    return body
+        async with response:
+            while len(body) < MAX_ERROR_BODY_BYTES and (read := await response.content.read(MAX_ERROR_BODY_BYTES)):
+                body += read
+    return refused(response.status, response.headers, body)
 
 
 def _ssl_context() -> ssl.SSLContext:
