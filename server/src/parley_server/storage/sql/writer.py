@@ -99,7 +99,7 @@ class Writer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Commit what is queued, then stop."""
+        """Commit what is queued, then stop; what the store does not take at its first try is given up."""
         self._closing = True
         if self._probe is not None:
             self._probe.cancel()
@@ -159,7 +159,10 @@ class Writer:
             units = [*self._source(), *self._take_calls()]
             if units:
                 await self._commit(units)
-            elif self._closing:
+            if self._closing and not (units and self._available):
+                # What comes back from a store that is away would come back for ever.
+                for call in self._take_calls():
+                    call.failed(StorageUnavailableError())
                 return
 
     async def _wait_until(self, moment: float) -> None:
