@@ -2,9 +2,11 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+# Programs are begun by the hundred in the tests: what one of them has compiled the next one reads.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test check lint types imports sizes generate generated protos distributions soak siege fuzz \
-    chaos bounds bench bench-peers bench-streams format lock clean
+    chaos bounds bench bench-peers bench-streams bench-tools format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,16 +63,20 @@ bounds: setup ## a part of the tests on the oldest and the newest dependencies (
 	@$(BIN)/python scripts/check_bounds.py lowest
 	@$(BIN)/python scripts/check_bounds.py newest
 
-bench: setup ## Parley's calls beside bare ones, its streams beside others, its run log (Linux, two cores, 13 minutes)
+bench: setup ## Parley's calls beside bare ones, its streams beside others, run log and tools (Linux, two cores, 13 minutes)
 	@$(BIN)/python benchmarks/chassis.py
 	@$(BIN)/python benchmarks/stream.py
 	@$(BIN)/python benchmarks/runlog.py
+	@$(BIN)/python benchmarks/tools.py
 
 bench-peers: setup ## Parley beside other ways to stream; writes docs/performance.md (Linux, two cores, 25 minutes)
 	@$(BIN)/python benchmarks/peers.py $(or $(PEERS),--table docs/performance.md)
 
 bench-streams: setup ## malformed model streams, read by Parley and by others; writes docs/streams.md
 	@$(BIN)/python benchmarks/stream_corpus.py $(or $(STREAMS),--table docs/streams.md)
+
+bench-tools: setup ## what a tool call costs besides the tool, and calls at once (Linux, a minute)
+	@$(BIN)/python benchmarks/tools.py
 
 format: setup ## format the code
 	@$(BIN)/ruff check --quiet --fix . || true

@@ -34,8 +34,13 @@ user or a service; his credential holds scopes. [Keys](guides/keys.md) tells how
 
 What a caller may do at all says this page; whose data he sees is another matter: every call is bound to one user, and
 somebody else's objects are NOT_FOUND whatever the scopes. `grpc.health.v1.Health` answers everybody, and reflection,
-where it is on, every authenticated caller.
+where it is on, every authenticated caller. `ToolHostService` is not here: [tool hosts](guides/tool-hosts.md) serve it
+to the server.
 """
+
+
+# The server calls it.
+NOT_SERVED = "ToolHostService"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,12 +62,13 @@ def document() -> str:
 
 
 def methods() -> Iterator[MethodDescriptor]:
-    """Yield every rpc of the contract, by the names of the services and in the order of their files."""
+    """Yield every rpc that the server has, by the names of the services and in the order of their files."""
     for module in sorted(module.name for module in pkgutil.iter_modules(parley.v1.__path__)):
         if module.endswith("_service_pb2"):
             file = importlib.import_module(f"parley.v1.{module}").DESCRIPTOR
             for service in file.services_by_name.values():
-                yield from service.methods
+                if service.name != NOT_SERVED:
+                    yield from service.methods
 
 
 def _rule(method: MethodDescriptor) -> Rule:
@@ -84,7 +90,8 @@ def _table(rules: dict[MethodDescriptor, Rule]) -> Iterator[str]:
 
 def _scopes(rules: dict[MethodDescriptor, Rule]) -> Iterator[str]:
     yield "## Scopes\n"
-    yield "A key that is made without scopes gets every one but `admin`.\n"
+    yield "A key that is made without scopes gets every one of these but `admin`. A tool may ask for its own,"
+    yield "`tool:` and a word (`tool:refunds`): keys have it that were given it by name; the local user has them all.\n"
     yield "| scope | opens |"
     yield "| --- | --- |"
     for scope in sorted(ALL_SCOPES):

@@ -95,7 +95,7 @@ def table(place: Place, model: type[BaseModel], written: dict[type[BaseModel], P
     yield "| --- | --- | --- | --- | --- |"
     meanings = meanings_of(model)
     secrets = secret_keys(place[0], model)
-    schema = model.model_json_schema()["properties"]
+    schema = _properties(model)
     inner = sub_tables(model)
     for key, field in model.model_fields.items():
         if key not in inner:
@@ -129,6 +129,20 @@ def _own_meanings(model: type[BaseModel]) -> dict[str, str]:
     return meanings
 
 
+def _properties(model: type[BaseModel]) -> dict[str, dict[str, object]]:
+    """Return the schemas of a model's keys, with what they refer to in its place."""
+    schema = model.model_json_schema()
+    shared: dict[str, dict[str, object]] = schema.get("$defs", {})
+
+    def resolved(value: dict[str, object]) -> dict[str, object]:
+        found = {**shared.get(str(value.get("$ref", "")).rpartition("/")[2], {}), **value}
+        if isinstance(alternatives := found.get("anyOf"), list):
+            found["anyOf"] = [resolved(each) for each in alternatives]
+        return found
+
+    return {key: resolved(value) for key, value in schema["properties"].items()}
+
+
 def _value(schema: dict[str, object]) -> str:
     """Say what a setting takes."""
     if isinstance(choices := schema.get("enum"), list):
@@ -137,6 +151,8 @@ def _value(schema: dict[str, object]) -> str:
         return ", ".join(_value(each) for each in alternatives if each.get("type") != "null")
     if schema.get("type") == "array":
         return "list"
+    if schema.get("type") == "object":
+        return "pairs"
     kind = "path" if schema.get("format") == "path" else _TYPES[str(schema["type"])]
     least = schema.get("minimum", schema.get("exclusiveMinimum"))
     most = schema.get("maximum")
@@ -149,7 +165,7 @@ def _default(place: Place, field: FieldInfo) -> str:
     if field.is_required():
         return "required with a base URL" if place == ("model",) else "required"
     default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
-    return "-" if default in {None, "", ()} else f"`{json.dumps(default)}`"
+    return "-" if default in (None, "", (), {}) else f"`{json.dumps(default)}`"
 
 
 def _sentence(text: str) -> str:

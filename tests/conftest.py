@@ -14,5 +14,5 @@ settings.load_profile("parley")
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL server; it is started by the first test that asks for it."""
-    with running_postgres() as server:
+    with running_postgres(syncs=False) as server:
         yield server

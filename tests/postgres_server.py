@@ -12,17 +12,24 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
+from nursery import ran
 
 # PostgreSQL refuses to run as root; the wheel's own way out would add a user to the machine.
 UNPRIVILEGED_UID = 65534
 TEMPLATE = "parley_template"
+MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of one's own is made in it
+# The logs of the longest tests, several times.
+ENOUGH_BYTES = 2**31
+# A process that is killed leaves its writes with the kernel: nothing but the loss of power asks for what is synced.
+UNSYNCED = "-c fsync=off -c max_wal_size=128MB "
 
 
 class PostgresServer:
-    """The server's process. `restart` ends every connection, as an upgrade of it would."""
+    """The server's process, in a folder. `restart` ends every connection, as an upgrade of it would."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, syncs: bool = True) -> None:
         self._folder = folder
+        self._syncs = syncs
         self._data = folder / "data"
         self._user = UNPRIVILEGED_UID if os.geteuid() == 0 else None
 
@@ -36,6 +43,7 @@ class PostgresServer:
 
     def start(self) -> None:
         options = f"-c listen_addresses='' -c unix_socket_directories={self._folder} "
+        options += "" if self._syncs else UNSYNCED
         self._run("pg_ctl", "start", "--wait", f"--log={self._folder / 'log'}", f"--options={options}")
 
     def stop(self, mode: str = "fast") -> None:
@@ -59,25 +67,18 @@ class PostgresServer:
         subprocess.run([*psql, f"--command=CREATE DATABASE {TEMPLATE}"], check=True, capture_output=True)
         upgrade = [sys.executable, "-m", "parley_server", "db", "upgrade"]
         environment = os.environ | {"PARLEY_STORAGE__URL": self.url(TEMPLATE)}
-        subprocess.run(upgrade, check=True, env=environment, cwd=self._folder)
+        done = ran(upgrade, environment, self._folder)
+        assert done.returncode == 0, done.stderr
 
     @contextlib.asynccontextmanager
     async def database(self, template: str = TEMPLATE) -> AsyncIterator[str]:
         """Make a database for a block; gives its URL. Whoever leaves a connection open fails the block's end."""
         name = f"test_{uuid.uuid4().hex}"
-        async with self._administering() as session:
+        async with session_on(self.url("postgres")) as session:
             await session.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         yield self.url(name)
-        async with self._administering() as session:
+        async with session_on(self.url("postgres")) as session:
             await session.execute(f"DROP DATABASE {name}")
-
-    @contextlib.asynccontextmanager
-    async def _administering(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-        session = await asyncpg.connect(self.url("postgres"))
-        try:
-            yield session
-        finally:
-            await session.close()
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(_programs() / program), f"--pgdata={self._data}", *arguments]
@@ -90,11 +91,21 @@ class PostgresServer:
             assert done.returncode == 0, f"{program} failed: {output.read().decode()}"
 
 
+@contextlib.asynccontextmanager
+async def session_on(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """Open a session past the server under test."""
+    session = await asyncpg.connect(url)
+    try:
+        yield session
+    finally:
+        await session.close()
+
+
 @contextlib.contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """Run a server for a block."""
-    folder = Path(tempfile.mkdtemp(prefix="parley-pg-"))
-    server = PostgresServer(folder)
+def running_postgres(*, syncs: bool = True) -> Iterator[PostgresServer]:
+    """Run a server for a block; one that need not sync lives in memory where there is enough."""
+    folder = Path(tempfile.mkdtemp(prefix="parley-pg-", dir=None if syncs else _memory()))
+    server = PostgresServer(folder, syncs=syncs)
     try:
         server.init()
         server.start()
@@ -105,6 +116,11 @@ def running_postgres() -> Iterator[PostgresServer]:
             server.stop()
     finally:
         shutil.rmtree(folder)
+
+
+def _memory() -> Path | None:
+    """Return where files cost a tenth of what they cost on a disk: the tests make hundreds of databases."""
+    return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES else None
 
 
 def _programs() -> Path:

@@ -43,6 +43,7 @@ def check_run(events: Sequence[run_event_pb2.RunEvent], *, finished: bool = True
     _check_texts(events, finished=finished)
     _check_calls(events, finished=finished)
     _check_steers(events)
+    _check_approvals(events)
 
 
 def check_added(events: Sequence[run_event_pb2.RunEvent], accepted: Sequence[str]) -> None:
@@ -219,3 +220,27 @@ def _check_steers(events: Sequence[run_event_pb2.RunEvent]) -> None:
     assert all(steer.message_id and steer.input for steer in applied)
     if events[-1].run_finished.state == run_pb2.RUN_STATE_SUCCEEDED:
         assert not events[-1].run_finished.unapplied_steer_ids, "it succeeded without what was added to it"
+
+
+def _check_approvals(events: Sequence[run_event_pb2.RunEvent]) -> None:
+    """Assert that each approval is resolved once, that a run waits for all of them, and does nothing meanwhile."""
+    pending: dict[str, str] = {}
+    is_waiting = False
+    for event in events:
+        kind = event.WhichOneof("event")
+        if kind == "approval_requested":
+            pending[event.approval_requested.approval_id] = event.approval_requested.call_id
+        elif kind == "approval_resolved":
+            assert pending.pop(event.approval_resolved.approval_id) == event.approval_resolved.call_id
+        elif kind == "run_waiting":
+            assert list(event.run_waiting.approval_ids) == list(pending), "it waits for others than it has asked"
+            is_waiting = True
+        elif kind == "run_resumed":
+            assert is_waiting, "it goes on and has not waited"
+            assert not pending, "it goes on without an answer"
+            is_waiting = False
+        elif kind == "tool_call_finished":
+            assert event.tool_call_finished.call_id not in pending.values(), "it is answered before the user has"
+        elif is_waiting:
+            assert kind == "run_finished", f"{kind} while it waits"
+    assert not (events[-1].HasField("run_finished") and pending), "an approval is left open"

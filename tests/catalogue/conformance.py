@@ -14,6 +14,7 @@ FAILURES = "rpc/test_failures.py::"
 ORDER = "rpc/test_order_of_checks.py::"
 MODEL = "e2e/test_model_failures.py::test_each_failure_has_its_reason"
 OVERLOAD = "rpc/test_overload.py::test_calls_that_queue_while_the_loop_is_held_up_can_be_retried_and_none_is_cancelled"
+TOOL_SERVICE = "e2e/test_tool_service.py::"
 LOOP_AGENT = "unit/agents/test_tool_loop_agent.py::"
 
 CASES: dict[int, tuple[str, ...]] = {
@@ -156,6 +157,14 @@ REASONS: dict[str, str] = {
     "MODEL_REQUEST_REJECTED": MODEL,
     "MODEL_CONTEXT_TOO_LONG": "unit/llm/test_openai_service_failures.py::test_statuses",
     "STEP_LIMIT_REACHED": "e2e/test_runs.py::test_a_step_limit_fails_the_run_with_its_reason",
+    "APPROVAL_DECIDED": "rpc/test_approval_service.py::test_it_is_answered_once",
+    "APPROVAL_EXPIRED": "contract/recovery/test_approvals.py::test_what_nobody_answers_expires",
+    "APPROVAL_CANCELLED": "rpc/test_approval_service.py::test_after_the_runs_end_it_is_too_late",
+    "APPROVAL_NEEDED": "contract/recovery/test_approvals.py::test_a_run_that_does_not_wait",
+    "TOOL_CHANGED": "unit/client/test_tool_host.py::test_a_refusal_has_its_reason",
+    "TOOL_CALL_RESOLVED": f"{TOOL_SERVICE}test_what_is_settled_or_never_was_in_doubt_is_not_settled_again",
+    "TOOL_CALL_NOT_IN_DOUBT": f"{TOOL_SERVICE}test_what_is_settled_or_never_was_in_doubt_is_not_settled_again",
+    "LOOP_DETECTED": "rpc/test_ends.py::test_a_run_ends_by_itself",
     "TOOL_CALL_LIMIT_REACHED": f"{LOOP_AGENT}test_calls_beyond_the_runs_limit_are_told_and_not_run",
     "OUTPUT_TOKEN_LIMIT_REACHED": f"{LOOP_AGENT}test_a_run_out_of_tokens_fails_and_runs_nothing_more",
 }

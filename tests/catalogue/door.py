@@ -9,15 +9,19 @@ import contextlib
 import importlib
 import pkgutil
 import re
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
 import grpc
 import parley.v1
+import yaml
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
+from model_server import ModelServer
 from parley.v1 import (
     agent_service_pb2,
     api_key_service_pb2,
@@ -27,12 +31,22 @@ from parley.v1 import (
     run_event_pb2,
     run_pb2,
 )
+from parley_server.llm import offline
 from rpc.chassis import Failure, Metadata, bearer, failure_of
 from server_process import running_server
 
 CALL_TIMEOUT_S = 30.0
 # The machine may be busy with other tests, and a call that is turned away for that is no answer to what was sent.
 PATIENT = {"PARLEY_SERVER__OVERLOAD_LAG_S": "60"}
+# The offline model, which for once calls a tool with results too large to be told whole.
+MANY_WORDS = "many words"
+ASK_FIRST = "ask first"
+WORDY_TOOLS = {
+    "PARLEY_TOOLS__MODULES": "wordy_tools",
+    "PARLEY_MODEL__API_KEY": "none",
+    "PARLEY_MODEL__NAME": "offline",
+    "PARLEY_MODEL__ALLOWED": "offline-*",
+}
 SERVICES = [
     service
     for module in pkgutil.iter_modules(parley.v1.__path__, "parley.v1.")
@@ -154,11 +168,17 @@ class Door:
 @contextlib.asynccontextmanager
 async def open_door(data_dir: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[Door]:
     """Serve for a block. However bad the input was, no fault of the server may be in its log at the end."""
-    with running_server(data_dir, environment={**PATIENT, **(environment or {})}) as server:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            admin = Caller(channel)
-            ann, bob = [Caller(channel, bearer(await issue(admin, user_id))) for user_id in ("ann", "bob")]
-            yield Door(server.address, ann, bob, admin)
+    async with contextlib.AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(ModelServer(wordy_script()))
+        # Where the server runs, so that it is imported without more ado.
+        shutil.copy(Path(__file__).with_name("wordy_tools.py"), data_dir)
+        wordy = {"PARLEY_MODEL__BASE_URL": upstream.base_url, **WORDY_TOOLS}
+        environment = {**PATIENT, **wordy, **(environment or {})}
+        server = stack.enter_context(running_server(data_dir, environment=environment))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
+        admin = Caller(channel)
+        ann, bob = [Caller(channel, bearer(await issue(admin, user_id))) for user_id in ("ann", "bob")]
+        yield Door(server.address, ann, bob, admin)
         assert "internal_error" not in server.log
         assert "Traceback" not in server.log
 
@@ -206,3 +226,12 @@ def strings_of(message: Message) -> Iterator[str]:
 def text_spec(text: str = "hello", conversation_id: str = "") -> run_pb2.RunSpec:
     """What the simplest run is asked for with."""
     return run_pb2.RunSpec(input=[content_pb2.ContentPart(text=text)], conversation_id=conversation_id)
+
+
+def wordy_script() -> dict[str, object]:
+    """Return the script that ships with the server, with rules before all others."""
+    script = yaml.safe_load(resources.files(offline).joinpath("default_script.yaml").read_text(encoding="utf-8"))
+    rules = [
+        {"when": f"^{word}$", "tool_calls": [{"name": word.replace(" ", "_")}]} for word in (MANY_WORDS, ASK_FIRST)
+    ]
+    return {"rules": [*rules, *script["rules"]]}

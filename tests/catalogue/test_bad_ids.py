@@ -9,8 +9,10 @@ from catalogue.door import Caller, Door, text_spec
 from google.protobuf.message import Message
 from parley.v1 import agent_service_pb2 as agents
 from parley.v1 import api_key_service_pb2 as keys
-from parley.v1 import conversation_pb2
+from parley.v1 import approval_service_pb2 as approvals
+from parley.v1 import conversation_pb2, tool_pb2
 from parley.v1 import conversation_service_pb2 as conversations
+from parley.v1 import tool_service_pb2 as tools
 from rpc.chassis import Failure
 from server_process import running_server
 
@@ -38,7 +40,16 @@ def requests_with(id_: str) -> list[Message]:
         conversations.GetConversationRequest(conversation_id=id_),
         conversations.ListMessagesRequest(conversation_id=id_),
         conversations.DeleteConversationRequest(conversation_id=id_),
+        approvals.GetApprovalRequest(approval_id=id_),
+        approvals.DecideApprovalRequest(approval_id=id_, decision=approvals.APPROVAL_DECISION_DENY),
+        tools.GetToolResultRequest(result_id=id_),
+        resolution("run_0", id_),
+        resolution(id_, "call_0"),
     ]
+
+
+def resolution(run_id: str, call_id: str) -> tools.ResolveToolCallRequest:
+    return tools.ResolveToolCallRequest(run_id=run_id, call_id=call_id, outcome=tool_pb2.TOOL_CALL_OUTCOME_HAPPENED)
 
 
 @pytest.mark.parametrize("id_", MALFORMED.values(), ids=MALFORMED.keys())
@@ -47,6 +58,11 @@ async def test_what_is_no_id_is_refused(door: Door, id_: str) -> None:
         agents.StartRunRequest(run=text_spec("hello", id_)),
         agents.ListRunsRequest(conversation_id=id_),
         agents.ListRunsRequest(agent_id=id_),
+        tools.ListToolsRequest(agent_id=id_),
+        tools.ListToolCallsRequest(conversation_id=id_),
+        tools.ListToolCallsRequest(run_id=id_),
+        approvals.ListApprovalsRequest(conversation_id=id_),
+        approvals.ListApprovalsRequest(run_id=id_),
     ]
     for request in [*requests_with(id_), *(optional if id_ else [])]:
         failure = await door.ann.refused(request)
@@ -134,6 +150,8 @@ async def test_a_page_of_less_than_nothing_is_refused(door: Door, size: int) -> 
         agents.ListAgentsRequest(page_size=size),
         conversations.ListConversationsRequest(page_size=size),
         conversations.ListMessagesRequest(conversation_id="c", page_size=size),
+        tools.ListToolsRequest(page_size=size),
+        tools.ListToolCallsRequest(page_size=size),
     ):
         failure = await door.ann.refused(request)
         assert (failure.code, failure.reason) == (CODE.INVALID_ARGUMENT, "INVALID_REQUEST")

@@ -4,18 +4,21 @@ The fields are found in the descriptors. One that a later rpc brings is tried wi
 a new kind fails until there is something foreign of that kind to try.
 """
 
+import asyncio
 from collections.abc import Iterator
 
 import grpc
 import pytest
-from catalogue.door import METHODS, Caller, Door, text_spec
+from catalogue.door import ASK_FIRST, MANY_WORDS, METHODS, Caller, Door, text_spec
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from parley.v1 import agent_service_pb2 as agents
 from parley.v1 import api_key_service_pb2 as keys
-from parley.v1 import content_pb2
+from parley.v1 import approval_service_pb2 as approvals
+from parley.v1 import content_pb2, tool_pb2
 from parley.v1 import conversation_service_pb2 as conversations
+from parley.v1 import tool_service_pb2 as tools
 
 # By the last part of the path: what names no object of a user's.
 NO_OBJECT = {
@@ -33,6 +36,8 @@ GOOD: list[Message] = [
     agents.SteerRunRequest(run_id="run_0", input=[content_pb2.ContentPart(text="x")]),
     conversations.UpdateConversationRequest(update_mask={"paths": ["title"]}),  # type: ignore[arg-type]  # as JSON has it
     conversations.ForkConversationRequest(conversation_id="conv_0"),
+    approvals.DecideApprovalRequest(decision=approvals.APPROVAL_DECISION_APPROVE),
+    tools.ResolveToolCallRequest(run_id="run_0", call_id="call_0", outcome=tool_pb2.TOOL_CALL_OUTCOME_HAPPENED),
 ]
 
 
@@ -69,7 +74,8 @@ def request_with(request_type: str, path: str, id_: str) -> Message:
 
 async def anns_objects(door: Door) -> dict[str, str]:
     """Make one of everything there is, for Ann."""
-    run = (await door.ann.run_to_the_end(text_spec("mine alone")))[0]
+    events = await door.ann.run_to_the_end(text_spec(MANY_WORDS))
+    run, [called] = events[0], [event.tool_call_finished for event in events if event.HasField("tool_call_finished")]
     listed = conversations.ListMessagesRequest(conversation_id=run.conversation_id)
     messages = (await door.ann.ask(listed, conversations.ListMessagesResponse)).messages
     key = await door.admin.ask(keys.CreateApiKeyRequest(user_id="ann"), keys.CreateApiKeyResponse)
@@ -77,8 +83,19 @@ async def anns_objects(door: Door) -> dict[str, str]:
         "run_id": run.run_id,
         "conversation_id": run.conversation_id,
         "message_id": messages[0].message_id,
+        "call_id": called.call_id,
+        "result_id": called.result_id,
         "key_id": key.api_key.key_id,
     }
+
+
+async def anns_approval(door: Door) -> str:
+    """Have a run of Ann's wait for her."""
+    run = await door.ann.start(text_spec(ASK_FIRST))
+    wanted = approvals.ListApprovalsRequest(run_id=run.run_id)
+    while not (listed := await door.ann.ask(wanted, approvals.ListApprovalsResponse)).approvals:  # noqa: ASYNC110  # nobody tells
+        await asyncio.sleep(0.01)
+    return listed.approvals[0].approval_id
 
 
 async def answer(caller: Caller, request: Message) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
@@ -92,7 +109,8 @@ async def answer(caller: Caller, request: Message) -> tuple[grpc.StatusCode, str
 
 @pytest.mark.parametrize(("request_type", "path"), PATHS, ids=[f"{name[10:]}.{path}" for name, path in PATHS])
 async def test_a_foreign_id_and_an_absent_one_are_told_alike(either_door: Door, request_type: str, path: str) -> None:
-    foreign = (await anns_objects(either_door))[path.rpartition(".")[2].removesuffix("s")]
+    kind = path.rpartition(".")[2].removesuffix("s")
+    foreign = await anns_approval(either_door) if kind == "approval_id" else (await anns_objects(either_door))[kind]
     absent = foreign[:-4] + "0000"
     told = await answer(either_door.bob, request_with(request_type, path, foreign))
     assert told == await answer(either_door.bob, request_with(request_type, path, absent))

@@ -1,6 +1,8 @@
 """The catalogue's index: every row of docs/bad-input.md, every conformance case and every reason has its test."""
 
 import ast
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grpc
+import parley_server.domain
 import pytest
 from catalogue.conformance import CASES, REASONS
 from parley_server.domain.errors import ParleyError, Reason
@@ -57,6 +60,8 @@ def check_exists(test_id: str) -> None:
 def kinds() -> dict[str, str]:
     """Return each reason's status, as the errors have them."""
     found: dict[str, str] = {}
+    for module in pkgutil.iter_modules(parley_server.domain.__path__, "parley_server.domain."):
+        importlib.import_module(module.name)
     pending = [ParleyError]
     while pending:
         error = pending.pop()

@@ -18,9 +18,9 @@ from pathlib import Path
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from chaos.campaign import Plan, Round, play
-from chaos.power_cut import why_not
 from chaos.report import Figures, table, write_into
 from postgres_server import PostgresServer, running_postgres
+from shim import why_not
 
 ROUND_KILLS = 50
 SHOWN = 20

@@ -7,30 +7,18 @@
 
    What is written by mmap is not seen (SQLite's -shm, which no start trusts). All names are in one directory. */
 
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <pthread.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/types.h>
-#include <sys/uio.h>
-#include <unistd.h>
+#include "../shim.h"
 
-#define MAX_FD 65536
-#define NEXT(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 
 typedef struct {
     uint64_t offset, old_size, length;
 } Record;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char tracked[MAX_FD];
 static unsigned kept;
 
 static int below_root(const char *path)
@@ -95,11 +83,6 @@ static void keep_file(const char *path, char *kept_path)
         kept_path[0] = 0;
 }
 
-static int tracks(int fd)
-{
-    return fd >= 0 && fd < MAX_FD && tracked[fd];
-}
-
 static int open_tracked(int (*next)(const char *, int, ...), const char *path, int flags, mode_t mode)
 {
     if (!below_root(path))
@@ -120,15 +103,6 @@ static int open_tracked(int (*next)(const char *, int, ...), const char *path, i
     pthread_mutex_unlock(&lock);
     return fd;
 }
-
-#define MODE_OF(flags, mode)                                                                                           \
-    mode_t mode = 0;                                                                                                   \
-    if ((flags) & (O_CREAT | O_TMPFILE)) {                                                                             \
-        va_list rest;                                                                                                  \
-        va_start(rest, flags);                                                                                         \
-        mode = va_arg(rest, mode_t);                                                                                   \
-        va_end(rest);                                                                                                  \
-    }
 
 int open(const char *path, int flags, ...)
 {

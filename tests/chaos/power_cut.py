@@ -8,22 +8,15 @@ begun to write. Not played: writes of one file that reach the disk out of order,
 import contextlib
 import os
 import random
-import shutil
 import struct
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from shim import compiled
+
 _RECORD = struct.Struct("=QQQ")
 _SOURCE = Path(__file__).with_name("power_cut.c")
-
-
-def why_not() -> str:
-    """Say why no power cut can be played here; empty when one can."""
-    if os.uname().sysname != "Linux":
-        return "the shim is for Linux"
-    return "" if shutil.which("gcc") else "there is no gcc to compile the shim"
 
 
 @dataclass(frozen=True)
@@ -41,17 +34,13 @@ class PowerCut:
     def __init__(self, root: Path, folder: Path, rng: random.Random) -> None:
         self._root = root
         self._journal = folder / "journal"
-        self._library = folder / "power_cut.so"
         self._rng = rng
         self._journal.mkdir(parents=True)
-        # Optimized, such a shim has crashed its process.
-        command = ["gcc", "-O0", "-Wall", "-shared", "-fPIC", "-o", str(self._library), str(_SOURCE), "-ldl"]
-        subprocess.run(command, check=True, capture_output=True, text=True)
 
     def environment(self) -> dict[str, str]:
         """Return what the server needs in its environment."""
         journal = {"POWER_CUT_ROOT": str(self._root), "POWER_CUT_JOURNAL": str(self._journal)}
-        return {"LD_PRELOAD": str(self._library)} | journal
+        return {"LD_PRELOAD": str(compiled(_SOURCE))} | journal
 
     def lose_unsynced(self) -> int:
         """Let the power fail: no process may be at work on the files. Returns how many writes and names were lost."""

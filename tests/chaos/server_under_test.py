@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from chaos.power_cut import PowerCut
+from nursery import Nursery, Seedling
 
 START_TIMEOUT_S = 60.0
 _PAUSE_S = 0.005
@@ -50,16 +52,9 @@ class ServerUnderTest:
 
     async def __aenter__(self) -> Self:
         cut = self.power_cut.environment() if self.power_cut else {}
-        self._nursery = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "chaos.nursery", "--listen", self.address, "--data-dir", str(self.data_dir)),
-            *("--log", str(self._log), "--twin", self.twin),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=_clean_environment() | dict(self.environment) | cut,
-        )
-        assert self._nursery.stdin is not None
-        assert self._nursery.stdout is not None
-        self._orders, self._reports = self._nursery.stdin, self._nursery.stdout
+        self._environment = _clean_environment() | dict(self.environment) | cut
+        # One of its own: the shim of the power cuts is loaded into it.
+        self._nursery = Nursery(self._environment, ["chaos.effects", "chaos.twins"])
         self._ended.set()
         return self
 
@@ -67,8 +62,8 @@ class ServerUnderTest:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.kill()
-        self._orders.close()
-        await self._nursery.wait()
+        await self.ended()
+        self._nursery.close()
 
     @property
     def is_running(self) -> bool:
@@ -85,9 +80,12 @@ class ServerUnderTest:
         if self.power_cut:
             self.lost_writes += self.power_cut.lose_unsynced()
         self._ended.clear()
-        self._orders.write(b"\n")
-        self.pid = int(await self._reports.readline())
-        self._watching = asyncio.create_task(self._watch())
+        command = [sys.executable, "-m", "chaos.server", "--listen", self.address, "--data-dir", str(self.data_dir)]
+        command += ["--twin", self.twin]
+        begin = partial(self._nursery.begin, command, self._environment, _TESTS, self._log, self._log)
+        seedling = await asyncio.to_thread(begin)
+        self.pid = seedling.pid
+        self._watching = asyncio.create_task(self._watch(seedling))
 
     async def start(self) -> None:
         """Begin a server and wait until it serves. Raises StartFailedError."""
@@ -115,8 +113,8 @@ class ServerUnderTest:
         """Wait until it is dead."""
         await self._ended.wait()
 
-    async def _watch(self) -> None:
-        await self._reports.readline()
+    async def _watch(self, seedling: Seedling) -> None:
+        await asyncio.to_thread(seedling.wait)
         self._ended.set()
 
     def _serves(self) -> bool:
@@ -137,5 +135,4 @@ def _free_port() -> int:
 
 def _clean_environment() -> dict[str, str]:
     """Drop what would connect the server to somebody's real model or data."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "PARLEY_"))}
-    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, [str(_TESTS), kept.get("PYTHONPATH", "")]))}
+    return {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "PARLEY_"))}

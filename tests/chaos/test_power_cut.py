@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from chaos.power_cut import PowerCut, why_not
+from chaos.power_cut import PowerCut
+from shim import why_not
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from chaos.campaign import Plan, Round, play
 from chaos.history import Outcome
-from chaos.power_cut import why_not
 from chaos.verdict import violations
 from parley.v1.run_pb2 import RUN_STATE_SUCCEEDED
+from shim import why_not
 
 pytestmark = pytest.mark.chaos
 

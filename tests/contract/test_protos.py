@@ -34,6 +34,7 @@ from parley.v1 import access_policy_pb2, run_event_pb2
 SCOPES = {
     "admin",
     "agents:read",
+    "approvals:decide",
     "conversations:read",
     "conversations:write",
     "runs:read",

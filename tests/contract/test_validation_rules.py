@@ -1,6 +1,7 @@
 """What the rules in the protos let through and what they refuse, at the bounds the contract names."""
 
 import math
+from functools import partial
 
 import protovalidate
 import pytest
@@ -14,9 +15,19 @@ from parley.v1.conversation_pb2 import Conversation
 from parley.v1.conversation_service_pb2 import CreateConversationRequest, UpdateConversationRequest
 from parley.v1.request_context_pb2 import RequestContext
 from parley.v1.run_pb2 import ConcurrencyPolicy, Limits, ModelOptions, RunSpec, RunState
+from parley.v1.tool_host_service_pb2 import (
+    CallToolRequest,
+    CallToolResponse,
+    HostedTool,
+    HostedToolError,
+    HostedToolProgress,
+    HostedToolResult,
+)
 
 VALIDATOR = protovalidate.Validator()
 HELLO = ContentPart(text="hello")
+a_tool = partial(HostedTool, name="book", description="Books.", input_schema_json="{}", spec_hash="1")
+a_call = partial(CallToolRequest, name="book", spec_hash="1", idempotency_key="k", run_id="run_1", call_id="call_1")
 PAIRS = {f"key{number}": "value" for number in range(16)}
 
 
@@ -53,6 +64,10 @@ def _violated(message: Message) -> set[str]:
         CreateApiKeyRequest(user_id="ann", scopes=["admin", "runs:read"]),
         CreateApiKeyRequest(service_id="bridge", act_as=["telegram:*", "ann@example.org"]),
         CreateApiKeyRequest(user_id="ann", lifetime=Duration(seconds=3650 * 86_400)),
+        a_tool(timeout=Duration(seconds=600), required_scopes=["tool:refunds", "admin"], max_retries=2),
+        a_call(arguments_json="{}"),
+        CallToolResponse(progress=HostedToolProgress(message="m" * 1024, fraction=1.0)),
+        CallToolResponse(result=HostedToolResult(result_json="x" * 4_194_304)),
         RequestContext(),
         RequestContext(user_id="telegram:42", time_zone="America/Argentina/Buenos_Aires", locale="sr-Latn-RS"),
         RequestContext(user_id="a" * 128, metadata={"k" * 64: "v" * 256, **dict(list(PAIRS.items())[:15])}),
@@ -119,6 +134,15 @@ def test_what_the_contract_allows_breaks_no_rule(message: Message) -> None:
         (CreateApiKeyRequest(service_id="s", act_as=["a*b"]), {"act_as"}),
         (CreateApiKeyRequest(user_id="ann", scopes=["Admin"]), {"scopes"}),
         (CreateApiKeyRequest(user_id="ann", lifetime=Duration()), {"lifetime"}),
+        (HostedTool(), {"name", "description", "input_schema_json", "spec_hash"}),
+        (a_tool(timeout=Duration(), max_retries=3), {"timeout", "max_retries"}),
+        (a_call(), {"arguments_json"}),
+        (CallToolRequest(arguments_json="{}"), {"name", "spec_hash", "idempotency_key", "run_id", "call_id"}),
+        (a_call(arguments_json="x" * 1_048_577), {"arguments_json"}),
+        (CallToolResponse(), {"event"}),
+        (CallToolResponse(progress=HostedToolProgress(fraction=math.nan)), {"progress.fraction"}),
+        (CallToolResponse(result=HostedToolResult()), {"result.result_json"}),
+        (CallToolResponse(error=HostedToolError(code="Not One")), {"error.code"}),
         (RequestContext(user_id="-ann"), {"user_id"}),
         (RequestContext(user_id="a" * 129), {"user_id"}),
         (RequestContext(metadata={"k": "v" * 257}), {"metadata"}),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from model_server import ModelServer
 from parley.v1 import (
     admin_service_pb2_grpc,
     agent_service_pb2,
@@ -35,6 +36,13 @@ def stubs_on(channel: grpc.aio.Channel) -> Stubs:
         conversation_service_pb2_grpc.ConversationServiceStub(channel),
         admin_service_pb2_grpc.AdminServiceStub(channel),
     )
+
+
+@pytest.fixture(scope="module")
+async def upstream() -> AsyncIterator[ModelServer]:
+    """A model that says "fine" unless it is told otherwise, for servers that a module points at it."""
+    async with ModelServer({"rules": [{"text": "fine"}]}) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,18 @@ from pathlib import Path
 import grpc
 import pytest
 from e2e.conftest import RPC_DEADLINE_S, Stubs, run_agent, run_spec, stubs_on, watch
+from nursery import ran
 from parley.v1 import agent_service_pb2, conversation_service_pb2
 from run_history import check_run
 from server_process import ServerProcess, running_server
 
-STREAMS = 8
-BACKUPS = 3
+STREAMS = 4
 
 
 def db(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command for the database."""
     command = [sys.executable, "-m", "parley_server", "db", *arguments, "--data-dir", str(data_dir)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return ran(command)
 
 
 class Load:
@@ -44,14 +44,15 @@ class Load:
             conversation_id = run.conversation_id
 
 
-async def test_every_backup_under_load_restores_all_that_was_acknowledged_before_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+async def test_every_backup_under_load_restores_all_that_was_acknowledged_before_it(times: int, tmp_path: Path) -> None:
     backups: list[tuple[Path, dict[str, int], set[str]]] = []
     with running_server(tmp_path / "data") as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             load = Load(stubs_on(channel))
             streams = [asyncio.create_task(load.run_for_ever()) for _ in range(STREAMS)]
             await load.has_ended.wait()
-            for n in range(BACKUPS):
+            for n in range(times):
                 file = tmp_path / f"backup{n}.db"
                 backups.append((file, dict(load.ended), set(load.accepted)))
                 done = await asyncio.to_thread(db, server.data_dir, "backup", str(file))
@@ -77,7 +78,7 @@ async def test_every_backup_under_load_restores_all_that_was_acknowledged_before
                     assert len(events) == ended.get(run_id, len(events))
                 await run_agent(stubs, run_spec("What is 2 + 2?"))
             server.stop()
-    assert len(list((tmp_path / "data").glob("parley.db.before-*"))) == BACKUPS
+    assert len(list((tmp_path / "data").glob("parley.db.before-*"))) == times
 
 
 async def test_a_restored_server_is_what_it_was(own_server: ServerProcess, tmp_path: Path) -> None:

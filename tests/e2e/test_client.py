@@ -102,7 +102,7 @@ async def test_errors_say_what_the_server_says(server: ServerProcess) -> None:
 
 
 async def test_a_replay_is_what_was_seen_over_a_crash(own_server: ServerProcess) -> None:
-    async with ParleyClient(own_server.address, "") as client, client.run("Tell me a story") as run:
+    async with ParleyClient(own_server.address, "") as client, client.run("Please count to 50") as run:
         received = []
         async for event in run:
             received.append(event)

@@ -7,7 +7,7 @@ from parley_client import ParleyClient, RunStream
 from run_history import check_run, text_of
 from server_process import ServerProcess
 
-LONG = "Tell me a story"
+LONG = "Please count to 50"
 
 
 async def test_a_watching_client_goes_on_over_a_kill_to_a_coherent_end(own_server: ServerProcess) -> None:
@@ -53,7 +53,7 @@ async def test_a_watching_client_goes_on_over_a_stop_and_a_start(own_server: Ser
 
 async def test_two_clients_follow_one_run_from_different_places(own_server: ServerProcess) -> None:
     async with ParleyClient(own_server.address) as parley:
-        started = await parley.start("Please count to 50")
+        started = await parley.start(LONG)
         async with parley.watch(started.run_id) as first, parley.watch(started.run_id, after_seq=1) as second:
             whole, rest = await asyncio.gather(_all(first), _all(second))
     check_run(whole)

@@ -23,6 +23,8 @@ FACES = [
     (sync.ParleyClient, parley_client.ParleyClient),
     (sync.RunStream, parley_client.RunStream),
     (sync.Conversations, parley_client.Conversations),
+    (sync.Approvals, parley_client.Approvals),
+    (sync.Tools, parley_client.Tools),
 ]
 # The attributes that an asynchronous stream sets in its constructor.
 SET_IN_CONSTRUCTORS = {"conversation_id", "finished", "target"}
@@ -49,6 +51,8 @@ def test_a_run_is_followed_and_continued(server: ServerProcess) -> None:
         assert client.target == server.address
         assert client.server_info().offline_model
         assert "assistant" in [agent.agent_id for agent in client.agents()]
+        assert "calculator" in [tool.name for tool in client.tools.list()]
+        assert list(client.approvals.list()) == []
         with client.run("What is 17 * 23?") as run:
             events = list(run)
         check_run(events)
@@ -109,7 +113,7 @@ def test_a_stream_goes_on_over_a_crash_and_says_so(own_server: ServerProcess) ->
     heard: list[str] = []
     with (
         ParleyClient(own_server.address, "") as client,
-        client.run("Tell me a story", on_reconnect=lambda error, _: heard.append(error.code.name)) as run,
+        client.run("Please count to 50", on_reconnect=lambda error, _: heard.append(error.code.name)) as run,
     ):
         events = []
         for event in run:
@@ -132,7 +136,7 @@ def test_a_callback_that_calls_its_client_is_refused(own_server: ServerProcess) 
 
     with (
         ParleyClient(own_server.address, "") as client,
-        client.run("Tell me a story", on_reconnect=call_back) as run,
+        client.run("Please count to 50", on_reconnect=call_back) as run,
     ):
         next(run)
         own_server.kill()

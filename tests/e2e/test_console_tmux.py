@@ -1,14 +1,12 @@
 """The chat on a real screen: every finished block once, and typing while an answer comes."""
 
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from e2e.offline_model import offline_model
 from e2e.tmux_console import Tmux, console, needs_tmux
 from server_process import ServerProcess, running_server
 
@@ -67,38 +65,10 @@ Last paragraph of the answer.
 """
 
 
-@contextmanager
-def offline_model(folder: Path) -> Iterator[str]:
-    """Play SCRIPT; yields the base URL."""
-    script, log = folder / "script.yaml", folder / "model.log"
-    script.write_text(SCRIPT, encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "parley_server",
-        "offline-model",
-        "--listen",
-        "127.0.0.1:0",
-        "--script",
-        str(script),
-    ]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        deadline = time.monotonic() + 30
-        while not (found := re.search(r"http://[\d.:]+/v1", log.read_text(encoding="utf-8"))):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        yield found[0]
-    finally:
-        process.terminate()
-        process.wait()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("scripted")
-    with offline_model(folder) as base_url:
+    with offline_model(folder, SCRIPT) as base_url:
         environment = {"PARLEY_MODEL__BASE_URL": base_url, "PARLEY_MODEL__NAME": "scripted"}
         with running_server(folder / "data", environment=environment) as running:
             yield running

@@ -1,7 +1,6 @@
 """Two users, each with a key: neither sees, watches, cancels or continues what is the other's."""
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import grpc
 import pytest
 from e2e.conftest import RPC_DEADLINE_S, Stubs, run_spec
 from e2e.test_runs import reason_of
+from nursery import ran
 from parley.v1 import (
     agent_service_pb2,
     conversation_pb2,
@@ -26,7 +26,9 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 def keys(server: ServerProcess, *arguments: str) -> str:
     """Run `parley-server keys` beside the running server; return what it prints."""
     command = [sys.executable, "-m", "parley_server", "keys", *arguments, "--data-dir", str(server.data_dir)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    done = ran(command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 @dataclass(frozen=True)

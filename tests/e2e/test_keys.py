@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from nursery import ran
 from parley.v1 import agent_service_pb2, agent_service_pb2_grpc, api_key_service_pb2, api_key_service_pb2_grpc
 from postgres_server import PostgresServer
 from server_process import ServerProcess, running_server
@@ -30,9 +31,7 @@ class Installation:
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run `parley-server keys`; return what became of it."""
         line = [sys.executable, "-m", "parley_server", "keys", *arguments, "--data-dir", str(self.server.data_dir)]
-        return subprocess.run(
-            line, env=os.environ | self.environment, capture_output=True, text=True, timeout=60, check=False
-        )
+        return ran(line, os.environ | self.environment)
 
     def keys(self, *arguments: str) -> str:
         """Run it where it must succeed; return what it prints."""

@@ -25,9 +25,7 @@ async def answer(stubs: Stubs, number: int) -> list[run_event_pb2.RunEvent]:
 async def test_a_thousand_streams_are_all_whole_and_none_has_more_messages_than_words(tmp_path: Path) -> None:
     script = {"rules": [{"text": ANSWER, "chunk_delay_ms": 100}]}
     async with ModelServer(script) as upstream, AsyncExitStack() as stack:
-        # What is behind for a moment is to catch up here, not to be turned away.
-        model = {"PARLEY_MODEL__BASE_URL": upstream.base_url, "PARLEY_MODEL__NAME": "ten-a-second"}
-        environment = {**model, "PARLEY_SERVER__OVERLOAD_LAG_S": "60"}
+        environment = {"PARLEY_MODEL__BASE_URL": upstream.base_url, "PARLEY_MODEL__NAME": "ten-a-second"}
         server = stack.enter_context(running_server(tmp_path / "data", environment=environment))
         own = [("grpc.use_local_subchannel_pool", 1)]
         channels = [

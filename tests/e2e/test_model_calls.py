@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -36,12 +36,6 @@ SECOND_COST = 1050
 
 
 @pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[ModelServer]:
-    async with ModelServer({"rules": [{"text": "fine"}]}) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def server(upstream: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     environment = {
         "PARLEY_MODEL__BASE_URL": upstream.base_url,
@@ -63,12 +57,6 @@ def server(upstream: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> I
     }
     with running_server(tmp_path_factory.mktemp("server"), environment=environment) as running:
         yield running
-
-
-@pytest.fixture
-async def stubs(server: ServerProcess) -> AsyncIterator[Stubs]:
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        yield stubs_on(channel)
 
 
 def asking(text: str = "hello", model: str = "", conversation_id: str = "") -> run_pb2.RunSpec:

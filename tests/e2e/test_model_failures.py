@@ -1,11 +1,10 @@
 """A model that fails ends the run with a reason; what it said before stands, marked as cut."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import pytest
-from e2e.conftest import Stubs, run_agent, run_spec, stubs_on
+from e2e.conftest import Stubs, run_agent, run_spec
 from google.rpc import error_details_pb2
 from model_server import DONE, ModelServer, RawAnswer, finish_frame, text_frame
 from parley.v1 import run_event_pb2, run_pb2
@@ -13,12 +12,6 @@ from run_history import check_run, text_of
 from server_process import ServerProcess, running_server
 
 SECRET = "sk-very-secret-key"
-
-
-@pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[ModelServer]:
-    async with ModelServer({"rules": [{"text": "fine"}]}) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +27,6 @@ def server(upstream: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> I
     with running_server(data_dir, environment=environment) as running:
         yield running
         assert SECRET not in running.log
-
-
-@pytest.fixture
-async def stubs(server: ServerProcess) -> AsyncIterator[Stubs]:
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        yield stubs_on(channel)
 
 
 def reason_of_end(end: run_event_pb2.RunFinished) -> str:

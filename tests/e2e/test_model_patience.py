@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from model_server import ModelServer, RawAnswer, text_frame
 from parley.v1 import run_event_pb2, run_pb2
-from parley_server.llm.breaker import MIN_CALLS, PROBE_INTERVAL_S
+from parley_server.breaker import MIN_CALLS, PROBE_INTERVAL_S
 from run_history import check_run, text_of
 from server_process import ServerProcess, running_server
 

@@ -59,12 +59,6 @@ def server(
         assert not any(secret in running.log for secret in SECRETS)
 
 
-@pytest.fixture
-async def stubs(server: ServerProcess) -> AsyncIterator[Stubs]:
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        yield stubs_on(channel)
-
-
 def spec_for(model: str, *more: content_pb2.ContentPart, **options: object) -> run_pb2.RunSpec:
     spec = run_spec("hello")
     spec.input.extend(more)

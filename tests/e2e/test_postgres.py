@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 from e2e.conftest import run_agent, run_spec, stubs_on
+from nursery import ran
 from postgres_server import PostgresServer
 from run_history import check_run, text_of
 from server_process import ServerProcess, running_server
@@ -23,10 +24,7 @@ async def url(postgres: PostgresServer) -> AsyncIterator[str]:
 def command(url: str, data_dir: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run `parley-server` on the database and return what became of it."""
     environment = {"PARLEY_STORAGE__URL": url, "PARLEY_HOME": str(data_dir)}
-    line = [sys.executable, "-m", "parley_server", *arguments]
-    return subprocess.run(
-        line, env=environment, cwd=data_dir.parent, capture_output=True, text=True, timeout=60, check=False
-    )
+    return ran([sys.executable, "-m", "parley_server", *arguments], environment, data_dir.parent)
 
 
 def refusal(url: str, data_dir: Path, *arguments: str) -> str:

@@ -17,7 +17,8 @@ from postgres_server import PostgresServer
 from run_history import check_run, text_of
 from server_process import ServerProcess, running_server
 
-LONG = "Tell me a story"
+# Two seconds: enough to be cut in, and not much to wait for.
+LONG = "Please count to 50"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

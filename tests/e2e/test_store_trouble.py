@@ -12,11 +12,31 @@ import grpc
 import pytest
 from e2e.conftest import RPC_DEADLINE_S, run_agent, run_spec, stubs_on, watch
 from e2e.test_runs import cancel, get, reason_of, start, until
+from faults.postgres_trouble import IMPATIENT, SHIPPED
 from parley.v1 import agent_service_pb2, run_pb2
 from run_history import check_run, text_of
 from server_process import ServerProcess
 
 LONG = "Tell me a story"
+
+
+@pytest.fixture
+def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server a test may kill; the shipped one unless it names another program."""
+    server = ServerProcess(tmp_path / "data", program=getattr(request, "param", SHIPPED))
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.is_running:
+            server.kill()
+
+
+def silent_spec() -> run_pb2.RunSpec:
+    """Ask a model that says a word and then nothing: the run goes on until it is stopped, however long that takes."""
+    spec = run_spec(LONG)
+    spec.model_options.model = "offline-stall"
+    return spec
 
 
 @contextlib.contextmanager
@@ -34,7 +54,7 @@ def locked(server: ServerProcess) -> Iterator[None]:
 async def test_no_cancel_is_confirmed_before_it_is_durable(own_server: ServerProcess) -> None:
     async with grpc.aio.insecure_channel(own_server.address) as channel:
         stubs = stubs_on(channel)
-        run = await start(stubs, run_spec(LONG))
+        run = await start(stubs, silent_spec())
         await until(stubs, run.run_id, "text_delta")
         with locked(own_server):
             cancels = [asyncio.create_task(cancel(stubs, run.run_id)) for _ in range(3)]
@@ -50,7 +70,7 @@ async def test_no_cancel_is_confirmed_before_it_is_durable(own_server: ServerPro
 async def test_a_cancel_that_could_not_be_stored_can_be_asked_again(own_server: ServerProcess) -> None:
     async with grpc.aio.insecure_channel(own_server.address) as channel:
         stubs = stubs_on(channel)
-        run = await start(stubs, run_spec(LONG))
+        run = await start(stubs, silent_spec())
         await until(stubs, run.run_id, "text_delta")
         with locked(own_server), pytest.raises(grpc.aio.AioRpcError) as refused:
             await cancel(stubs, run.run_id)
@@ -84,6 +104,7 @@ async def test_a_cancelling_run_ends_cancelled_whenever_the_cancel_comes(own_ser
             await asyncio.gather(*(one() for _ in range(20)))
 
 
+@pytest.mark.parametrize("own_server", [IMPATIENT, pytest.param(SHIPPED, marks=pytest.mark.soak)], indirect=True)
 async def test_a_stop_does_not_wait_for_a_store_that_cannot_be_written(own_server: ServerProcess) -> None:
     async with grpc.aio.insecure_channel(own_server.address) as channel:
         stubs = stubs_on(channel)

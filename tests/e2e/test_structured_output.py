@@ -1,7 +1,7 @@
 """An answer that has to fit a schema: what the model is told, what is checked, and what is made of a bad one."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -28,12 +28,6 @@ BAD = '{"name": "Zoë", "age": "three"}'
 
 
 @pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[ModelServer]:
-    async with ModelServer({"rules": [{"text": "fine"}]}) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def server(upstream: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     environment = {
         "PARLEY_MODEL__BASE_URL": upstream.base_url,
@@ -42,12 +36,6 @@ def server(upstream: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> I
     }
     with running_server(tmp_path_factory.mktemp("server"), environment=environment) as running:
         yield running
-
-
-@pytest.fixture
-async def stubs(server: ServerProcess) -> AsyncIterator[Stubs]:
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        yield stubs_on(channel)
 
 
 def demanding(text: str = "Who?", schema: object = PERSON, conversation_id: str = "") -> run_pb2.RunSpec:

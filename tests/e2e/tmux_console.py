@@ -69,6 +69,13 @@ class Tmux:
             assert time.monotonic() < deadline, f"{text!r} did not come {times}x:\n{history}"
             time.sleep(0.03)
 
+    def shows(self, text: str) -> None:
+        """Wait until a text is to be seen now."""
+        deadline = time.monotonic() + _WAIT_S
+        while text not in (screen := self.screen()):
+            assert time.monotonic() < deadline, f"{text!r} is not shown:\n{screen}"
+            time.sleep(0.03)
+
     def ends(self) -> int:
         """Wait for the console's end; returns its exit code."""
         self.sees("exit code ")

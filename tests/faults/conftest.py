@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from faults.disk_faults import DiskFaults, why_not
+from faults.disk_faults import DiskFaults
 from server_process import ServerProcess, running_server
+from shim import why_not
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,10 @@
    the file DISK_FAULTS_CONTROL, a `Control` that this process and its tester share: disk_faults.py writes it. A write
    that fails has written its first half, as one may. What is read by mmap (SQLite's -shm) is not seen. */
 
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/types.h>
-#include <unistd.h>
+#include "../shim.h"
 
-#define MAX_FD 65536
-#define NEXT(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))
+#include <errno.h>
+#include <sys/mman.h>
 
 enum { WRITE = 1, SYNC = 2, READ = 4, THREAD = 8 };
 
@@ -29,7 +18,6 @@ typedef struct {
 } Control;
 
 static Control *control;
-static char tracked[MAX_FD];
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -56,7 +44,7 @@ static int is_next(uint32_t kind)
 
 static int fails(int fd, uint32_t kind)
 {
-    return fd >= 0 && fd < MAX_FD && tracked[fd] && is_next(kind);
+    return tracks(fd) && is_next(kind);
 }
 
 static int fail(void)
@@ -72,15 +60,6 @@ static int track(int fd, const char *path)
         tracked[fd] = !strncmp(path, file, strlen(file));
     return fd;
 }
-
-#define MODE_OF(flags, mode)                                                                                           \
-    mode_t mode = 0;                                                                                                   \
-    if ((flags) & (O_CREAT | O_TMPFILE)) {                                                                             \
-        va_list rest;                                                                                                  \
-        va_start(rest, flags);                                                                                         \
-        mode = va_arg(rest, mode_t);                                                                                   \
-        va_end(rest);                                                                                                  \
-    }
 
 int open(const char *path, int flags, ...)
 {

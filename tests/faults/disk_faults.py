@@ -2,23 +2,15 @@
 
 import errno
 import mmap
-import os
-import shutil
 import struct
-import subprocess
 from enum import IntFlag
 from pathlib import Path
+
+from shim import compiled
 
 _CONTROL = struct.Struct("=IIQQQQ")
 _SOURCE = Path(__file__).with_name("disk_faults.c")
 FOREVER = 2**64 - 1
-
-
-def why_not() -> str:
-    """Say why no fault can be made here; empty when one can."""
-    if os.uname().sysname != "Linux":
-        return "the shim is for Linux"
-    return "" if shutil.which("gcc") else "there is no gcc to compile the shim"
 
 
 class Kind(IntFlag):
@@ -39,10 +31,6 @@ class DiskFaults:
     def __init__(self, database: Path, folder: Path) -> None:
         self._database = database
         self._path = folder / "disk_faults.control"
-        self._library = folder / "disk_faults.so"
-        # Optimized, such a shim has crashed its process.
-        command = ["gcc", "-O0", "-Wall", "-shared", "-fPIC", "-o", str(self._library), str(_SOURCE), "-ldl"]
-        subprocess.run(command, check=True, capture_output=True, text=True)
         self._path.write_bytes(bytes(_CONTROL.size))
         with self._path.open("r+b") as file:
             self._control = mmap.mmap(file.fileno(), _CONTROL.size)
@@ -50,7 +38,7 @@ class DiskFaults:
     def environment(self) -> dict[str, str]:
         """Return what a process needs in its environment."""
         control = {"DISK_FAULTS_FILE": str(self._database), "DISK_FAULTS_CONTROL": str(self._path)}
-        return {"LD_PRELOAD": str(self._library)} | control
+        return {"LD_PRELOAD": str(compiled(_SOURCE))} | control
 
     def fail(self, kind: Kind, error: int = errno.EIO, *, first: int = 1, count: int = FOREVER) -> None:
         """Let calls fail: of those from now on the `first`, counted from 1, and `count - 1` after it."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import parse_qs, urlsplit
 
-import asyncpg
 from contract.storage.cutting_proxy import CuttingProxy
+from postgres_server import session_on
 from server_process import ServerProcess
 
 SHIPPED = (sys.executable, "-m", "parley_server")
@@ -24,16 +24,6 @@ async def behind_proxy(url: str, folder: Path) -> AsyncIterator[tuple[CuttingPro
     proxy = CuttingProxy(folder, Path(parse_qs(parts.query)["host"][0]))
     async with proxy.running():
         yield proxy, f"postgresql://postgres@{parts.path}?host={folder}"
-
-
-@asynccontextmanager
-async def session_on(url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """Open a session past the server."""
-    session = await asyncpg.connect(url)
-    try:
-        yield session
-    finally:
-        await session.close()
 
 
 @asynccontextmanager

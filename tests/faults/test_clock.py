@@ -11,12 +11,13 @@ import pytest
 from e2e.conftest import RPC_DEADLINE_S, Stubs, run_agent, run_spec, stubs_on, watch
 from e2e.test_keys import Installation
 from e2e.test_runs import cancel, start, until
-from faults.clock_shift import ClockShift, why_not
+from faults.clock_shift import ClockShift
 from parley.v1 import agent_service_pb2 as pb
 from parley.v1 import run_event_pb2, run_pb2
 from parley_server.storage.slowest_clock import SlowestClock
 from run_history import check_run
 from server_process import ServerProcess, running_server
+from shim import why_not
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
@@ -115,9 +116,7 @@ def test_the_slowest_clock_goes_on_and_never_back() -> None:
 
 @pytest.mark.parametrize("stopped_s", [3, pytest.param(20, marks=pytest.mark.soak)])
 async def test_a_stopped_server_goes_on_and_ends_what_is_over(tmp_path: Path, stopped_s: int) -> None:
-    # What is behind for a moment is to catch up here, not to turn callers away.
-    environment = {"PARLEY_SERVER__OVERLOAD_LAG_S": "60"}
-    with running_server(tmp_path / "data", environment=environment) as server:
+    with running_server(tmp_path / "data") as server:
         await follow_across_a_stop(server, stopped_s)
 
 

@@ -11,9 +11,9 @@ import grpc
 import pytest
 from e2e.conftest import RPC_DEADLINE_S, Stubs, run_spec, watch
 from e2e.test_store_faults import connected
-from faults.postgres_trouble import serving, session_on
+from faults.postgres_trouble import serving
 from parley.v1 import agent_service_pb2 as pb
-from postgres_server import PostgresServer
+from postgres_server import PostgresServer, session_on
 from run_history import check_run
 
 CLIENTS = 32

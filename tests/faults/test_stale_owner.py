@@ -9,15 +9,13 @@ import pytest
 from e2e.conftest import run_spec, stubs_on, watch
 from e2e.test_restart import LONG
 from e2e.test_runs import start, until
-from faults.postgres_trouble import serving, session_on
+from faults.postgres_trouble import serving
 from parley.v1 import run_pb2
-from postgres_server import PostgresServer
+from postgres_server import PostgresServer, session_on
 from run_history import check_run
 from server_process import ServerProcess
 
 TAKEN_OVER = 78
-# What is behind for a moment is to catch up here, not to turn callers away.
-PATIENT = {"PARLEY_SERVER__OVERLOAD_LAG_S": "60"}
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'parley-%'"
 
 
@@ -42,7 +40,7 @@ async def woken(server: ServerProcess) -> int:
 
 
 async def test_a_stale_owner_wakes_and_writes_nothing(postgres: PostgresServer, tmp_path: Path) -> None:
-    async with postgres.database() as url, serving(tmp_path / "old", url, environment=PATIENT) as old:
+    async with postgres.database() as url, serving(tmp_path / "old", url) as old:
         async with grpc.aio.insecure_channel(old.address) as channel:
             stubs = stubs_on(channel)
             run = await start(stubs, run_spec(LONG))
@@ -70,7 +68,7 @@ async def test_a_stale_owner_wakes_and_writes_nothing(postgres: PostgresServer, 
 
 
 async def test_a_stopped_owner_of_a_directory_keeps_it(tmp_path: Path) -> None:
-    old = ServerProcess(tmp_path / "data", environment=PATIENT)
+    old = ServerProcess(tmp_path / "data")
     second = ServerProcess(tmp_path / "data", log=tmp_path / "second.log")
     old.start()
     try:

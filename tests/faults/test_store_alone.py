@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from faults.disk_faults import FOREVER, DiskFaults, Kind, why_not
+from faults.disk_faults import FOREVER, DiskFaults, Kind
 from faults.storage_work import COMMITS, START_ERROR
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.writer_faults import SYNC_FAILED_EXIT_CODE
+from shim import why_not
 from sqlalchemy import text
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,9 +14,9 @@ from pathlib import Path
 import grpc
 import pytest
 from e2e.conftest import run_agent, run_spec, stubs_on
-from faults.postgres_trouble import session_on
+from nursery import Seedling, begun
 from parley_server.storage.sql.lock_file import live_holder
-from postgres_server import PostgresServer
+from postgres_server import PostgresServer, session_on
 from run_history import check_run
 
 PATIENCE_S = 60.0
@@ -29,18 +31,21 @@ class Contender:
     data_dir: Path
     environment: dict[str, str]
 
-    def begin(self, *words: str) -> "subprocess.Popen[str]":
+    def begin(self, *words: str) -> "Begun":
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        return subprocess.Popen(
-            [sys.executable, "-m", "parley_server", *words, "--data-dir", str(self.data_dir)],
-            env={name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
-            | {"PARLEY_LOG__LEVEL": "error"}
-            | self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = [sys.executable, "-m", "parley_server", *words, "--data-dir", str(self.data_dir)]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
+        environment |= {"PARLEY_LOG__LEVEL": "error"} | self.environment
+        said = self.data_dir / f"said-{uuid.uuid4().hex}"
+        return Begun(begun(command, environment, self.data_dir, Path(os.devnull), said), said)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A process of a contender, and the file with what it says."""
+
+    process: "subprocess.Popen[bytes] | Seedling"
+    said: Path
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -55,47 +60,47 @@ async def contenders(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
         yield [Contender(tmp_path / name, {"PARLEY_STORAGE__URL": url}) for name in "ab"]
 
 
-async def told(process: "subprocess.Popen[str]") -> tuple[int, str]:
+async def told(of: Begun) -> tuple[int, str]:
     """Wait for a process's end; return its code and what it said."""
-    _, said = await asyncio.to_thread(process.communicate, timeout=PATIENCE_S)
-    return process.returncode, said
+    code = await asyncio.to_thread(of.process.wait, PATIENCE_S)
+    return code, of.said.read_text("utf-8")
 
 
-async def first_of(processes: "Sequence[subprocess.Popen[str]]") -> "subprocess.Popen[str]":
+async def first_of(contest: Sequence[Begun]) -> Begun:
     """Wait for the first that ends."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            for process in processes:
-                if process.poll() is not None:
-                    return process
+            for each in contest:
+                if each.process.poll() is not None:
+                    return each
             await asyncio.sleep(0.02)
 
 
-async def address_of(contender: Contender, pid: int) -> str:
+async def address_of(winner: Begun) -> str:
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            holder = live_holder(contender.data_dir / "server.lock")
-            if holder is not None and holder.pid == pid and holder.address:
+            holder = live_holder(winner.said.with_name("server.lock"))
+            if holder is not None and holder.pid == winner.process.pid and holder.address:
                 return holder.address
             await asyncio.sleep(0.02)
 
 
 async def race_to_serve(contenders: Sequence[Contender]) -> None:
-    processes = [contender.begin(*SERVE) for contender in contenders]
+    contest = [contender.begin(*SERVE) for contender in contenders]
     try:
-        loser = await first_of(processes)
-        place = 1 - processes.index(loser)
+        loser = await first_of(contest)
+        winner = contest[1 - contest.index(loser)]
         code, said = await told(loser)
         assert code == REFUSED
         assert said.startswith("parley-server: another parley-server holds ")
         assert said.count("\n") == 1
-        async with grpc.aio.insecure_channel(await address_of(contenders[place], processes[place].pid)) as channel:
+        async with grpc.aio.insecure_channel(await address_of(winner)) as channel:
             check_run(await run_agent(stubs_on(channel), run_spec("What is 6 * 7?")))
-        processes[place].terminate()
-        assert (await told(processes[place]))[0] == 0
+        winner.process.send_signal(signal.SIGTERM)
+        assert (await told(winner))[0] == 0
     finally:
-        for process in processes:
-            process.kill()
+        for each in contest:
+            each.process.send_signal(signal.SIGKILL)
 
 
 @pytest.mark.parametrize("races", [2, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
@@ -123,12 +128,12 @@ async def test_a_server_and_an_upgrade_never_meet(postgres: PostgresServer, tmp_
                 done, said = await told(upgrading)
                 assert done == 0 or (done == REFUSED and "another parley-server holds" in said)
                 # Whoever came too late says so; whoever serves does it on the whole schema.
-                if serving.poll() is None and done == 0:
-                    serving.terminate()
+                if serving.process.poll() is None and done == 0:
+                    serving.process.send_signal(signal.SIGTERM)
                 code, words = await told(serving)
                 assert code == 0 or (code == REFUSED and words.count("\n") == 1)
                 async with session_on(url) as session:
                     tables = await session.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
                 assert (tables > 0) == (done == 0)
             finally:
-                serving.kill()
+                serving.process.send_signal(signal.SIGKILL)

@@ -12,7 +12,6 @@ from fuzz.messages import Known
 from fuzz.rpcs import declared_rpcs
 from parley.v1 import api_key_service_pb2, api_key_service_pb2_grpc, conversation_service_pb2
 from server_process import ServerProcess, running_server
-from siege.conftest import NEVER_BEHIND
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Fuzzed:
 async def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fuzzed]:
     """One server for all cases."""
     data_dir: Path = tmp_path_factory.mktemp("fuzz")
-    with running_server(data_dir, environment=NEVER_BEHIND) as server:
+    with running_server(data_dir) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             known = await _things(channel)
             key = await _key(channel)

@@ -13,7 +13,7 @@ from fuzz.oracle import Verdicts
 from siege.connection import FrameConnection
 from siege.vitals import Vitals, back_to
 
-SECONDS = float(os.environ.get("PARLEY_FUZZ_SECONDS", "60"))
+SECONDS = float(os.environ.get("PARLEY_FUZZ_SECONDS", "20"))
 SEED = os.environ.get("PARLEY_FUZZ_SEED", "1")
 MAX_GROWTH_MIB = 400
 SPARE = 8

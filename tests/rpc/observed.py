@@ -12,7 +12,7 @@ from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.interceptors.exchange import GuardLimits
 from parley_server.rpc.request_log import RequestLog
 from prometheus_client.parser import text_string_to_metric_families
-from rpc.chassis import Chassis, running
+from rpc.chassis import NEVER_BEHIND_S, Chassis, running
 
 Lines = Sequence[MutableMapping[str, Any]]
 
@@ -48,10 +48,14 @@ class Observed:
 
 
 @asynccontextmanager
-async def observed(limits: GuardLimits = GuardLimits(), name_key: bytes = b"") -> AsyncIterator[Observed]:  # noqa: B008  # frozen
+async def observed(
+    limits: GuardLimits = GuardLimits(),  # noqa: B008  # frozen
+    name_key: bytes = b"",
+    overload_lag_s: float = NEVER_BEHIND_S,
+) -> AsyncIterator[Observed]:
     """Serve for a block."""
     recorder = PrometheusRecorder()
     with structlog.testing.capture_logs() as log:
         observer = CallObserver(recorder, RequestLog(name_key))
-        async with running(limits=limits, observer=observer) as chassis:
+        async with running(limits=limits, observer=observer, overload_lag_s=overload_lag_s) as chassis:
             yield Observed(chassis, recorder, log)

@@ -1,4 +1,4 @@
-"""A server process whose event loop a caller may hold up: GetRun of the run `stall-4000` blocks it for four seconds.
+"""A server process whose event loop a caller may hold up: GetRun of the run `stall-2500` blocks it for 2.5 seconds.
 
 It prints its address, serves, and ends when its standard input does.
 """
@@ -27,7 +27,7 @@ async def stream(_context: RequestContext, _request: pb.WatchRunRequest) -> Asyn
 
 
 async def main() -> None:
-    async with running() as chassis:
+    async with running(overload_lag_s=1.0) as chassis:
         chassis.runs.answer, chassis.runs.stream = answer, stream
         print(chassis.address, flush=True)  # noqa: T201  # for the test
         await asyncio.to_thread(sys.stdin.read)

@@ -36,6 +36,7 @@ BY_ITSELF: dict[str, tuple[run_pb2.RunSpec, str, str]] = {
     "a stream that breaks": (wish("break"), "FAILED", "ERROR"),
     "too many steps": (limited("loop", max_steps=2), "FAILED", "MAX_STEPS"),
     "too many calls": (limited("loop", max_tool_calls=1), "FAILED", "MAX_TOOL_CALLS"),
+    "the same call again and again": (wish("loop"), "FAILED", "LOOP_DETECTED"),
     "too many tokens": (limited("loop", max_output_tokens=1), "FAILED", "MAX_OUTPUT_TOKENS"),
     "a deadline in the model's silence": (hasty("silence"), "EXPIRED", "DEADLINE"),
     "a deadline in the model's stream": (hasty("stall"), "EXPIRED", "DEADLINE"),
@@ -43,8 +44,8 @@ BY_ITSELF: dict[str, tuple[run_pb2.RunSpec, str, str]] = {
     "a deadline in an IDEMPOTENT call": (hasty("put"), "EXPIRED", "DEADLINE"),
     "a deadline in a WRITE": (hasty("book"), "EXPIRED", "DEADLINE"),
 }
-# Not reachable before approvals and the detection of loops.
-NOT_YET = {"APPROVAL_NEEDED", "LOOP_DETECTED"}
+# Not reachable before approvals.
+NOT_YET = {"APPROVAL_NEEDED"}
 
 
 async def check_end(server: RunServer, run_id: str, state: str, stop_reason: str) -> list[run_event_pb2.RunEvent]:

@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parley.v1 import agent_service_pb2 as pb
 from parley.v1 import run_pb2
+from parley_server.domain.approval import ApprovalState
 from parley_server.domain.content import ImagePart, TextPart
 from parley_server.domain.errors import ErrorKind, ErrorStatus, Reason
 from parley_server.domain.run import TERMINAL_STATES, RunEnd, RunState, StopReason
 from parley_server.domain.run_event import (
+    ApprovalRequested,
+    ApprovalResolved,
     AttemptRestarted,
     EventBody,
     MessageCompleted,
@@ -19,7 +22,9 @@ from parley_server.domain.run_event import (
     RunAccepted,
     RunEvent,
     RunFinished,
+    RunResumed,
     RunStarted,
+    RunWaiting,
     SteerApplied,
     TextDelta,
     ToolCallFinished,
@@ -50,6 +55,7 @@ images = st.builds(ImagePart, texts, uri=texts.filter(bool)) | st.builds(
     ImagePart, texts, content=st.binary(max_size=9)
 )
 parts = st.builds(TextPart, texts) | images
+moments = st.datetimes(timezones=st.just(UTC))
 bodies = st.one_of(
     st.builds(RunAccepted, texts, texts, counts),
     st.builds(RunStarted, texts),
@@ -61,14 +67,26 @@ bodies = st.one_of(
     st.builds(ToolCallStarted, texts, texts, texts, st.none() | st.sampled_from(ToolEffect)),
     st.builds(ToolCallProgress, texts, texts, st.none() | st.floats(0, 1)),
     st.builds(
-        ToolCallFinished, texts, texts, st.sampled_from(ToolCallStatus), texts, st.booleans(), codes, texts, texts
+        ToolCallFinished,
+        texts,
+        texts,
+        st.sampled_from(ToolCallStatus),
+        texts,
+        st.booleans(),
+        codes,
+        texts,
+        texts,
+        texts,
     ),
+    st.builds(ApprovalRequested, texts, texts, texts, texts, moments),
+    st.builds(ApprovalResolved, texts, texts, st.sampled_from(ApprovalState), texts),
+    st.builds(RunWaiting, st.lists(texts, max_size=3).map(tuple)),
+    st.builds(RunResumed),
     st.builds(UsageUpdated, usages),
     st.builds(Warned, texts, texts),
     st.builds(SteerApplied, texts, texts, st.lists(parts, max_size=3).map(tuple)),
     st.builds(RunFinished, ends, usages, texts, st.lists(texts, max_size=3).map(tuple)),
 )
-moments = st.datetimes(timezones=st.just(UTC))
 
 
 @given(body=bodies, seq=st.integers(1, 2**63), moment=moments, attempt=counts, item_id=texts)
@@ -98,7 +116,7 @@ def test_a_failed_run_tells_its_reason_on_the_wire() -> None:
     assert finished.HasField("usage")
 
 
-@pytest.mark.parametrize("kind", ["run_waiting", "approval_requested", None])
+@pytest.mark.parametrize("kind", ["prompt_resolved", None])
 def test_an_event_of_an_unknown_kind_becomes_a_warning(kind: str | None) -> None:
     response = pb.WatchRunResponse()
     response.event.run_id = "run_1"

@@ -86,17 +86,17 @@ async def test_an_export_leaves_out_what_comes_while_it_goes_on_and_ends_when_it
             await user.runs.accept(spec, None)
         fork = await user.conversations.fork(made.conversation_id)
         drain = Drain()
-        async with aclosing(export_lines(user.conversations, made, drain)) as lines:
+        async with aclosing(export_lines(user, made, drain)) as lines:
             told = [json.loads(await anext(lines)), json.loads(await anext(lines))]
             await user.runs.accept(spec, None)
             told += [json.loads(line) async for line in lines]
         assert [next(iter(line)) for line in told] == ["conversation"] + ["message"] * 4
-        async with aclosing(export_lines(user.conversations, fork, drain)) as lines:
+        async with aclosing(export_lines(user, fork, drain)) as lines:
             assert json.loads(await anext(lines))["conversation"]["title"] == "Plans"
             await user.conversations.delete(fork.conversation_id)
             with pytest.raises(NotFoundError):
                 await anext(lines)
-        async with aclosing(export_lines(user.conversations, made, drain)) as lines:
+        async with aclosing(export_lines(user, made, drain)) as lines:
             await anext(lines)
             drain.start()
             with pytest.raises(ServerDrainingError):

@@ -114,7 +114,7 @@ async def test_nothing_serves_before_the_server_is_said_to() -> None:
 
 async def test_thousands_of_watchers_are_told_the_latest_state_and_no_older_one() -> None:
     # So many clients in one process hold up its event loop, which is not what is asked here.
-    async with running(overload_lag_s=60) as chassis, AsyncExitStack() as stack:
+    async with running() as chassis, AsyncExitStack() as stack:
         watchers = []
         for _ in range(8):
             options = [("grpc.use_local_subchannel_pool", 1)]

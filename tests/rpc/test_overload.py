@@ -19,7 +19,7 @@ from rpc.test_health import NOT_SERVING, SERVING, check, watching
 
 TESTS = Path(__file__).resolve().parents[1]
 CHANNELS = 20
-CALLS = 4_000
+SOON_BEHIND_S = 1.0
 
 Unary = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
@@ -56,7 +56,10 @@ def run_named(run_id: str) -> bytes:
     return pb.GetRunRequest(run_id=run_id).SerializeToString()
 
 
-async def test_calls_that_queue_while_the_loop_is_held_up_can_be_retried_and_none_is_cancelled() -> None:
+@pytest.mark.parametrize(("count", "held_up_ms"), [(1_500, 2_500), pytest.param(4_000, 4_000, marks=pytest.mark.soak)])
+async def test_calls_that_queue_while_the_loop_is_held_up_can_be_retried_and_none_is_cancelled(
+    count: int, held_up_ms: int
+) -> None:
     async with stalling_server() as address, AsyncExitStack() as stack:
         own = [("grpc.use_local_subchannel_pool", 1)]
         channels = [
@@ -68,9 +71,9 @@ async def test_calls_that_queue_while_the_loop_is_held_up_can_be_retried_and_non
         events = aiter(watch(run_named("run"), timeout=60))
         await anext(events)
 
-        stall = asyncio.ensure_future(code_of(methods[0], run_named("stall-4000")))
+        stall = asyncio.ensure_future(code_of(methods[0], run_named(f"stall-{held_up_ms}")))
         await asyncio.sleep(0.5)
-        calls = [code_of(methods[number % CHANNELS], run_named("run")) for number in range(CALLS)]
+        calls = [code_of(methods[number % CHANNELS], run_named("run")) for number in range(count)]
         codes = Counter(await asyncio.gather(*calls))
         assert codes.keys() <= {
             grpc.StatusCode.OK,
@@ -104,7 +107,7 @@ def ready(chassis: Chassis) -> bool:
 
 
 async def test_health_says_so_and_the_server_recovers_by_itself() -> None:
-    async with observed() as server, watching(server.chassis) as states:
+    async with observed(overload_lag_s=SOON_BEHIND_S) as server, watching(server.chassis) as states:
         chassis = server.chassis
         assert await anext(states) == SERVING
         await after_a_stall(chassis)
@@ -121,7 +124,7 @@ async def test_health_says_so_and_the_server_recovers_by_itself() -> None:
 
 async def test_the_log_says_where_the_loop_was_held_up() -> None:
     with structlog.testing.capture_logs() as log:
-        async with running() as chassis:
+        async with running(overload_lag_s=SOON_BEHIND_S) as chassis:
             await after_a_stall(chassis)
     (line,) = [line for line in log if line["event"] == "event_loop_stalled"]
     assert line["log_level"] == "warning"
@@ -132,7 +135,7 @@ async def test_the_log_says_where_the_loop_was_held_up() -> None:
 
 @pytest.mark.parametrize("service", ["", "parley.v1.AgentService"])
 async def test_health_is_answered_while_calls_are_shed(service: str) -> None:
-    async with running() as chassis:
+    async with running(overload_lag_s=SOON_BEHIND_S) as chassis:
         await after_a_stall(chassis)
         assert await check(chassis, service) in {SERVING, NOT_SERVING}
         assert (await failed(chassis.get_run())).code is grpc.StatusCode.UNAVAILABLE

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parley_server.domain.errors import PageTokenInvalidError
-from parley_server.rpc.mapping.page import page_of, read_page
+from parley_server.rpc.mapping.page import MAX_PAGE_BYTES, page_of, read_page
 from parley_server.storage.repositories import PageRequest
 
 
@@ -24,6 +24,26 @@ def test_the_pages_are_the_whole_list_in_order(items: dict[str, int], size: int)
             break
     assert [item for page in pages for item in page] == [items[key] for key in sorted(items)]
     assert all(len(page) == size for page in pages[:-1])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pages"),
+    [
+        ([MAX_PAGE_BYTES, 1], [1, 1]),
+        ([1, MAX_PAGE_BYTES], [1, 1]),
+        ([MAX_PAGE_BYTES + 1, MAX_PAGE_BYTES * 2], [1, 1]),
+        ([MAX_PAGE_BYTES // 2] * 4, [2, 2]),
+    ],
+)
+def test_a_page_ends_before_it_is_too_large_and_is_never_empty(sizes: list[int], pages: list[int]) -> None:
+    items = {f"key {place}": size for place, size in enumerate(sizes)}
+    counted: list[int] = []
+    token = ""
+    while not counted or token:
+        page = page_of(items, PageRequest(10, token), int)
+        counted.append(len(page.items))
+        token = page.next_token
+    assert counted == pages
 
 
 @given(st.text(min_size=1))

@@ -136,9 +136,13 @@ def test_every_policy_for_a_busy_conversation_is_read() -> None:
     assert [str(policy) for policy in policies] == ["queue", "reject", "queue", "interrupt"]
 
 
+def test_every_policy_for_calls_that_need_the_user_is_read() -> None:
+    policies = [read(spec(unattended_policy=number)).unattended_policy for number in range(4)]
+    assert [str(policy) for policy in policies] == ["wait", "wait", "deny", "fail"]
+
+
 ASKED_FOR: dict[str, Callable[[run_pb2.RunSpec], object]] = {
     "prompt_selector": lambda message: message.prompt.SetInParent(),
-    "unattended_policy": lambda message: setattr(message, "unattended_policy", 2),
     "file_input": lambda message: message.input.add(file=content_pb2.FileRef(file_id="f")),
 }
 

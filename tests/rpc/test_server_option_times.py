@@ -62,7 +62,8 @@ async def test_an_old_connection_is_told_to_go_and_its_streams_have_their_grace(
         assert (cut.value.code(), cut.value.details()) == (grpc.StatusCode.UNAVAILABLE, "max connection age")
 
 
-async def test_no_unary_call_notices_the_age_of_connections() -> None:
+@pytest.mark.parametrize("calls", [150, pytest.param(2_000, marks=pytest.mark.soak)])
+async def test_no_unary_call_notices_the_age_of_connections(calls: int) -> None:
     async with running(options={"grpc.max_connection_age_ms": 100}) as chassis:
 
         async def slow(_context: RequestContext, _request: pb.GetRunRequest) -> pb.GetRunResponse:
@@ -70,7 +71,7 @@ async def test_no_unary_call_notices_the_age_of_connections() -> None:
             return pb.GetRunResponse()
 
         chassis.runs.answer = slow
-        for _ in range(400):
+        for _ in range(calls):
             await chassis.get_run()
 
 
@@ -134,7 +135,7 @@ async def test_calls_that_come_while_the_loop_is_stalled_are_kept(
     pending: Mapping[str, int],
     is_refused: bool,
 ) -> None:
-    async with running(options=pending, overload_lag_s=60) as chassis:
+    async with running(options=pending) as chassis:
         await chassis.get_run()
         calling = asyncio.ensure_future(asyncio.to_thread(calls_at_once, chassis, 1200))
         await asyncio.sleep(0.05)

@@ -83,7 +83,7 @@ async def test_metadata_above_the_limit_is_never_taken(chassis: Chassis, kib: in
 
 
 async def test_calls_over_the_limit_of_a_connection_wait_in_the_client() -> None:
-    async with running(overload_lag_s=60) as chassis:
+    async with running() as chassis:
         started, full, go = 0, asyncio.Event(), asyncio.Event()
 
         async def held(_context: RequestContext, _request: pb.GetRunRequest) -> pb.GetRunResponse:
@@ -119,7 +119,7 @@ async def test_a_client_that_pings_without_end_is_told_to_calm_down(chassis: Cha
 
 
 async def test_parleys_own_client_repeats_what_a_crowded_connection_refused() -> None:
-    async with running(overload_lag_s=60) as chassis:
+    async with running() as chassis:
         channel = open_channel(chassis.address, tls=False)
         own = replace(chassis, channel=channel)
 

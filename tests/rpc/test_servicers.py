@@ -19,6 +19,7 @@ from parley.v1 import (
     agent_service_pb2_grpc,
     api_key_service_pb2,
     api_key_service_pb2_grpc,
+    approval_service_pb2,
     content_pb2,
     conversation_service_pb2,
     conversation_service_pb2_grpc,
@@ -39,6 +40,7 @@ from parley_server.rpc.service import Service, rpcs_of, snake_case
 from parley_server.rpc.servicers.admin_service import AdminServicer
 from parley_server.rpc.servicers.agent_service import AgentServicer
 from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
+from parley_server.rpc.servicers.approval_service import ApprovalServicer
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
 from parley_server.runs.engine import RunEngine
 from parley_server.storage.sql.sqlite import SqliteDatabase
@@ -53,6 +55,7 @@ DESCRIPTORS: dict[str, ServiceDescriptor] = {
         "AgentService": agent_service_pb2,
         "ConversationService": conversation_service_pb2,
         "ApiKeyService": api_key_service_pb2,
+        "ApprovalService": approval_service_pb2,
         "AdminService": admin_service_pb2,
     }.items()
 }
@@ -60,6 +63,7 @@ SERVICERS: dict[str, type] = {
     "AgentService": AgentServicer,
     "ConversationService": ConversationServicer,
     "ApiKeyService": ApiKeyServicer,
+    "ApprovalService": ApprovalServicer,
     "AdminService": AdminServicer,
 }
 METHODS = [method for descriptor in DESCRIPTORS.values() for method in descriptor.methods]
@@ -88,7 +92,7 @@ def test_the_contracts_scopes_are_the_domains() -> None:
 def test_what_cannot_be_undone_is_audited() -> None:
     rpcs = [rpc for name in DESCRIPTORS for rpc in rpcs_of(Service(DESCRIPTORS[name], SERVICERS[name]))]
     audited = {rpc.method.name.rpartition("/")[2] for rpc in rpcs if rpc.rule is not None and rpc.rule.audit}
-    assert audited == {"CreateApiKey", "RotateApiKey", "RevokeApiKey", "DeleteConversation"}
+    assert audited == {"CreateApiKey", "RotateApiKey", "RevokeApiKey", "DeleteConversation", "DecideApproval"}
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ async def stubs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stubs
             "AgentService": AgentServicer(engine, agents, store, drain),
             "ConversationService": ConversationServicer(store, drain),
             "ApiKeyService": ApiKeyServicer(KeyAdministration(store.api_keys, HASH_KEY, chain.forget)),
+            "ApprovalService": ApprovalServicer(engine, store),
             "AdminService": AdminServicer(agents, ModelCatalog(), offline_model=True),
         }
         services = [Service(descriptor, servicers[name]) for name, descriptor in DESCRIPTORS.items()]
@@ -257,6 +262,7 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
     assert (told.offline_model, told.default_agent_id, told.default_model) == (True, "assistant", "offline")
     assert list(told.features) == [
         "api_key_request_id",
+        "approvals",
         "concurrency_interrupt",
         "conversation_query",
         "delete_conversation",
@@ -264,9 +270,13 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
         "export_conversation",
         "fork_conversation",
         "image_input",
+        "mcp",
         "output_schema",
         "rotate_api_key",
         "steer_run",
+        "tool_calls",
+        "tool_hosts",
+        "unattended_policy",
         "update_conversation",
     ]
     assert told.version

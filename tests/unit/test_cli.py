@@ -188,3 +188,41 @@ def test_the_database_is_made_and_upgrading_it_again_is_no_error(data_dir: Path)
 def test_the_offline_model_refuses_what_is_no_address() -> None:
     failed = program("offline-model", "--listen", "nowhere")
     assert (failed.returncode, failed.stderr) == (78, "parley-server: not HOST:PORT: 'nowhere'\n")
+
+
+def stored(data_dir: Path, user: str, slot: str, given: str) -> Result:
+    """Run `credentials set` with something on its standard input."""
+    where = ("--user", user, "--slot", slot, "--data-dir", str(data_dir))
+    return CliRunner(env=CLEAN).invoke(cli, ["credentials", "set", *where], input=given, prog_name="parley-server")
+
+
+def test_credentials_are_stored_listed_without_what_they_are_and_deleted(data_dir: Path) -> None:
+    for user in ("bob", "Ann@example.org"):
+        assert stored(data_dir, user, "github", "hunter2\n").output == ""
+    listed = run("credentials", "list", "--data-dir", str(data_dir)).output
+    assert [line.split("  ")[:2] for line in listed.splitlines()] == [["Ann@example.org", "github"], ["bob", "github"]]
+    assert "hunter2" not in listed
+    assert (data_dir / "credentials" / "bob" / "github").read_text() == "hunter2"
+    where = ("--user", "bob", "--slot", "github", "--data-dir", str(data_dir))
+    assert run("credentials", "delete", *where).exit_code == 0
+    again = run("credentials", "delete", *where)
+    assert (again.exit_code, "no secret of this slot" in again.output) == (1, True)
+    assert "bob" not in run("credentials", "list", "--data-dir", str(data_dir)).output
+    assert run("credentials", "list", "--user", "bob", "--data-dir", str(data_dir)).output == ""
+
+
+@pytest.mark.parametrize(
+    ("user", "slot", "given", "code"),
+    [
+        ("ann", "github", "", 1),
+        ("ann", "github", " \n", 1),
+        ("ann", "github", "x" * 70_000, 1),
+        ("ann", "hunter2!", "x", 2),
+        ("../ann", "github", "x", 2),
+    ],
+)
+def test_a_credential_that_cannot_be_is_not_stored(data_dir: Path, user: str, slot: str, given: str, code: int) -> None:
+    refused = stored(data_dir, user, slot, given)
+    assert refused.exit_code == code
+    assert "hunter2" not in refused.output
+    assert not (data_dir / "credentials").exists()

@@ -115,7 +115,7 @@ def test_what_is_wrong_in_the_file_is_named_with_its_place_and_remedy(
     [
         ("PARLEY_SERVER__LISTN", ["PARLEY_SERVER__LISTN", "did you mean listen?"]),
         ("PARLEY_SERVR__LISTEN", ["PARLEY_SERVR__LISTEN", "did you mean server?"]),
-        ("PARLEY_X__Y", ["PARLEY_X__Y", "there are auth, log, metrics, model, "]),
+        ("PARLEY_X__Y", ["PARLEY_X__Y", "there are approval_rules, approvals, auth, "]),
         ("PARLEY_SERVER__", ["PARLEY_SERVER__", "no such key"]),
         ("PARLEY_MODEL_NAME", ["PARLEY_MODEL_NAME is not read", "write PARLEY_MODEL__NAME"]),
         ("PARLEY_SERVER", ["PARLEY_SERVER is not read"]),
@@ -137,6 +137,18 @@ def test_other_peoples_variables_are_let_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "value"), [("false", False), ("0", False), ("true", True), ("1", True)])
 def test_words_of_the_environment_become_values(tmp_path: Path, text: str, value: bool) -> None:
     assert load(tmp_path, environment={"PARLEY_AUTH__LOCAL": text}).auth.local is value
+
+
+def test_shared_credentials_are_named_by_their_places(tmp_path: Path) -> None:
+    places = {"maps": "file:/run/secrets/maps", "crm": "env:CRM"}
+    toml = '[credentials.shared]\nmaps = "file:/run/secrets/maps"\ncrm = "env:CRM"\n'
+    environment = {"PARLEY_CREDENTIALS__SHARED": "maps=file:/run/secrets/maps, crm=env:CRM"}
+    assert load(tmp_path, toml).credentials.shared == places
+    assert load(tmp_path, environment=environment).credentials.shared == places
+    assert load(tmp_path).credentials.directory(tmp_path / "data") == tmp_path / "data" / "credentials"
+    wrong = refused(tmp_path, f'[credentials.shared]\nmaps = "{SECRET}"')
+    assert "[credentials] shared: maps: write file:/PATH or env:NAME" in wrong
+    assert SECRET not in wrong
 
 
 def test_secrets_are_in_no_error_and_in_no_printed_settings(tmp_path: Path) -> None:

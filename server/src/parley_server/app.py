@@ -1,9 +1,11 @@
 """The composition root: builds the server from its settings. The only file that names adapters."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,9 @@ from parley.v1 import (
     admin_service_pb2,
     agent_service_pb2,
     api_key_service_pb2,
+    approval_service_pb2,
     conversation_service_pb2,
+    tool_service_pb2,
 )
 
 from parley_server import overdue
@@ -42,7 +46,9 @@ from parley_server.rpc.service import Service
 from parley_server.rpc.servicers.admin_service import AdminServicer
 from parley_server.rpc.servicers.agent_service import AgentServicer
 from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
+from parley_server.rpc.servicers.approval_service import ApprovalServicer
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
+from parley_server.rpc.servicers.tool_service import ToolServicer
 from parley_server.rpc.tls_settings import CertificateFiles
 from parley_server.runs.engine import RunEngine
 from parley_server.settings import Settings
@@ -55,13 +61,9 @@ from parley_server.storage.sql.integrity import Report, check
 from parley_server.storage.sql.lock_file import DataDirectoryInUseError, LockFile, live_holder
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore, open_store
-from parley_server.tools.builtin.calculator import calculator
-from parley_server.tools.builtin.current_time import current_time_tool
-from parley_server.tools.builtin.notes import note_tools
+from parley_server.tooling import build_tool_calls, open_tools
 from parley_server.tools.call_manager import ToolCallManager
-from parley_server.tools.discovery import discover, register
 from parley_server.tools.registry import ToolRegistry
-from parley_server.tools.threads import ToolThreads
 from parley_server.tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -112,16 +114,17 @@ async def _serve(
         hash_key = _hash_key(settings)
         store = await stack.enter_async_context(_open_store(settings, hash_key, recorder, serves=True))
         models = await stack.enter_async_context(open_models(settings.model_settings(), settings.providers, recorder))
-        threads = ToolThreads(settings.tools.threads)
-        recorder.watch(Gauge.TOOL_THREADS_STUCK, lambda: threads.stuck)
-        tools = _build_tools(settings, store, more_tools)
-        agents = _build_agents(models, Prices(settings.prices), tools, threads)
-        engine = RunEngine(store, store.worker, agents, recorder, models=models.catalog)
+        tools = await stack.enter_async_context(open_tools(settings, store, more_tools))
+        agents = _build_agents(
+            models, Prices(settings.prices), tools, build_tool_calls(settings, store, tools, recorder)
+        )
+        expiry = timedelta(seconds=settings.approvals.expiry_s)
+        engine = RunEngine(store, store.worker, agents, recorder, models=models.catalog, approval_expiry=expiry)
         stack.push_async_callback(engine.park)
         last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
         access = _build_access(settings, store, hash_key, last_uses)
         observer = CallObserver(recorder, _request_log(settings, hash_key))
-        server = _build_server(settings, store, access, agents, engine, observer, models=models)
+        server = _build_server(settings, store, access, agents, engine, observer, models=models, tools=tools)
         metrics_address = stack.enter_context(_metrics(settings, recorder, server))
         if requests.stop.is_set():
             return
@@ -135,6 +138,9 @@ async def _serve(
         stack.push_async_callback(server.stop, settings.server.drain_grace_s, settings.server.drain_delay_s)
         server.health.set_serving(True)
         store.watch_availability(server.health.set_storing)
+        # Each full collection would look through all that the start has built, and stop every stream for 0.1 s.
+        gc.freeze()
+        gc.enable()
         lock.publish(address)
         where = {"address": address, "metrics": metrics_address, "data_dir": str(settings.data_dir)}
         _log.info("serving", **where, offline_model=models.is_offline)
@@ -239,22 +245,13 @@ def _database(settings: Settings, *, serves: bool) -> AbstractAsyncContextManage
     return PostgresDatabase(settings.storage.url, purpose, end=end_process)
 
 
-def _build_tools(settings: Settings, store: SqlStore, more_tools: Sequence[Tool]) -> ToolRegistry:
-    tools = [calculator, current_time_tool(), *note_tools(store)]
-    if settings.tools.fetch_url.enabled:
-        from parley_server.tools.builtin.fetch_url import fetch_url_tool  # noqa: PLC0415  # for who wants it
-
-        tools.append(fetch_url_tool(settings.tools.fetch_url))
-    return register([*tools, *more_tools], discover(settings.tools.modules), settings.tools.disabled)
-
-
-def _build_agents(models: Models, prices: Prices, tools: ToolRegistry, threads: ToolThreads) -> AgentRegistry:
+def _build_agents(models: Models, prices: Prices, tools: ToolRegistry, calls: ToolCallManager) -> AgentRegistry:
     default_model = models.catalog.models[0].name
     assistant = build_assistant(
         model=models.service,
         model_name=default_model,
         tools=tools,
-        tool_calls=ToolCallManager(tools, threads),
+        tool_calls=calls,
         prices=prices,
         profiles=models.profiles,
     )
@@ -277,6 +274,7 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
     observer: CallObserver,
     *,
     models: Models,
+    tools: ToolRegistry,
 ) -> RpcServer:
     drain = Drain()
     admin = AdminServicer(agents, models.catalog, offline_model=models.is_offline)
@@ -284,6 +282,8 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
         (
             _service(agent_service_pb2.DESCRIPTOR, "AgentService", AgentServicer(engine, agents, store, drain)),
             _service(conversation_service_pb2.DESCRIPTOR, "ConversationService", ConversationServicer(store, drain)),
+            _service(tool_service_pb2.DESCRIPTOR, "ToolService", ToolServicer(agents, tools, store)),
+            _service(approval_service_pb2.DESCRIPTOR, "ApprovalService", ApprovalServicer(engine, store)),
             _service(api_key_service_pb2.DESCRIPTOR, "ApiKeyService", ApiKeyServicer(access.keys)),
             _service(admin_service_pb2.DESCRIPTOR, "AdminService", admin),
         ),

@@ -2,18 +2,19 @@
 
 # ruff: noqa: PLC0415  # see above
 
-import asyncio
 import re
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from parley_server.domain.errors import NotFoundError, ParleyError, StartError
+from parley_server.cli_credentials import credentials
+from parley_server.cli_mcp import mcp
+from parley_server.cli_program import ConfigFailure, Program, Refusal, load, run, with_config
+from parley_server.domain.errors import NotFoundError, StartError
 
 if TYPE_CHECKING:
     from parley_server.app import Keys
@@ -29,61 +30,30 @@ _PAGE_SIZE = 200
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
-class _Refusal(click.ClickException):
-    """Ends the program with one sentence: what was asked for cannot be done."""
-
-    def show(self, file: IO[str] | None = None) -> None:
-        """Write the sentence to standard error, or the sentences, one a line."""
-        for sentence in self.message.splitlines():
-            click.echo(f"parley-server: {sentence}", file=file, err=True)
-
-
-class _ConfigFailure(_Refusal):
-    """Ends the program with one sentence: something has to be set right first."""
-
-    exit_code = 78
-
-
-class _Program(click.Group):
-    """Turns the server's own errors into sentences."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except StartError as error:
-            raise _ConfigFailure(str(error)) from error
-        except ParleyError as error:
-            raise _Refusal(error.message) from error
-
-
-@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="parley-server")
 def cli() -> None:
     """Parley, a self-hosted agent service."""
 
 
-def _with_config(command: CommandT) -> CommandT:
-    """Add the options that say where the settings are."""
-    config = click.option("--config", type=click.Path(path_type=Path), help="The settings; default: parley.toml.")
-    data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Where the server keeps its data.")
-    return config(data_dir(command))
+cli.add_command(credentials)
+cli.add_command(mcp)
 
 
 @cli.command()
 @click.option("--listen", help="HOST:PORT, with port 0 for any free one, or unix:PATH.")
-@_with_config
+@with_config
 @click.pass_context
 def serve(context: click.Context, listen: str | None, config: Path | None, data_dir: Path | None) -> None:
     """Serve until interrupted."""
-    settings = _load(config, data_dir, listen)
+    settings = load(config, data_dir, listen)
     from parley_server.logs import configure_logging
 
     dropped_log_lines = configure_logging(settings.log)
     from parley_server import app
     from parley_server.signals import ProcessSignals
 
-    _run(app.serve(settings, context.ensure_object(ProcessSignals), dropped_log_lines))
+    run(app.serve(settings, context.ensure_object(ProcessSignals), dropped_log_lines))
 
 
 def _key_id(_: click.Context, __: click.Parameter, text: str) -> str:
@@ -102,9 +72,13 @@ def keys() -> None:
 @click.option("--user", help="The user the key is for.")
 @click.option("--service", help="The service the key is for.")
 @click.option("--act-as", multiple=True, help="Users the service may act for: a name, or its beginning and *.")
-@click.option("--scope", multiple=True, help="What the key may do; default: all but admin.")
+@click.option(
+    "--scope",
+    multiple=True,
+    help="What the key may do; default: all but admin and those of tools; a service's lacks approvals:decide too.",
+)
 @click.option("--expires", default=DEFAULT_LIFETIME, show_default=True, help="90d, 12h, 30m or never.")
-@_with_config
+@with_config
 def create_key(
     user: str | None,
     service: str | None,
@@ -126,11 +100,11 @@ def create_key(
             _, text = await administration.create(kind, user or service or "", scope, act_as, lifetime)
             return text
 
-    click.echo(_run(create()))
+    click.echo(run(create()))
 
 
 @keys.command("list")
-@_with_config
+@with_config
 def list_keys(**where: Path | None) -> None:
     """List all keys, without their secrets."""
     from parley_server.storage.repositories import PageRequest
@@ -146,14 +120,14 @@ def list_keys(**where: Path | None) -> None:
                 if not token:
                     return
 
-    _run(listed())
+    run(listed())
 
 
 @keys.command("rotate")
 @click.argument("key_id", callback=_key_id)
 @click.option("--overlap", default="0", show_default=True, help="How long the old secret still works: 24h, at most 7d.")
 @click.option("--expires", help="How long the key works from now on: 90d; default: as long as before.")
-@_with_config
+@with_config
 def rotate_key(key_id: str, overlap: str, expires: str | None, **where: Path | None) -> None:
     """Give a key a new secret and print it; KEY_ID is what `keys list` shows first."""
     overlap_span = timedelta() if overlap == "0" else _span(overlap, "--overlap", "24h, 30m or 0")
@@ -165,14 +139,14 @@ def rotate_key(key_id: str, overlap: str, expires: str | None, **where: Path | N
             return text
 
     try:
-        click.echo(_run(rotate()))
+        click.echo(run(rotate()))
     except NotFoundError as error:
-        raise _Refusal("no key in force has this id; one that is revoked or expired cannot be rotated") from error
+        raise Refusal("no key in force has this id; one that is revoked or expired cannot be rotated") from error
 
 
 @keys.command("revoke")
 @click.argument("key_id", callback=_key_id)
-@_with_config
+@with_config
 def revoke_key(key_id: str, **where: Path | None) -> None:
     """End a key; KEY_ID is what `keys list` shows first."""
 
@@ -181,9 +155,9 @@ def revoke_key(key_id: str, **where: Path | None) -> None:
             await administration.revoke(key_id)
 
     try:
-        _run(revoke())
+        run(revoke())
     except NotFoundError as error:
-        raise _Refusal("no key has this id; `parley-server keys list` shows all") from error
+        raise Refusal("no key has this id; `parley-server keys list` shows all") from error
 
 
 @cli.group("config")
@@ -192,10 +166,10 @@ def config_group() -> None:
 
 
 @config_group.command("check")
-@_with_config
+@with_config
 def check_config(config: Path | None, data_dir: Path | None) -> None:
     """Read the settings and say all that is wrong with them; exit code 78 if anything is."""
-    settings = _load(config, data_dir)
+    settings = load(config, data_dir)
     problems = []
     for check in (_check_listener, _check_certificate):
         try:
@@ -225,10 +199,10 @@ def _check_certificate(settings: "Settings") -> None:
 
 @config_group.command("show")
 @click.option("--redacted/--with-secrets", default=True, help="Hide secrets (the default), or print them in the clear.")
-@_with_config
+@with_config
 def show_config(redacted: bool, config: Path | None, data_dir: Path | None) -> None:
     """Print the settings in force as a configuration file."""
-    settings = _load(config, data_dir)
+    settings = load(config, data_dir)
     from parley_server.settings_text import settings_text
 
     click.echo(settings_text(settings, with_secrets=not redacted))
@@ -241,7 +215,7 @@ def models_group() -> None:
 
 @models_group.command("check")
 @click.argument("model", default="")
-@_with_config
+@with_config
 @click.pass_context
 def check_models(context: click.Context, model: str, config: Path | None, data_dir: Path | None) -> None:
     """Ask the model servers what they take, in small questions, for MODEL or for one model of each.
@@ -249,10 +223,10 @@ def check_models(context: click.Context, model: str, config: Path | None, data_d
     Exit code 0: as Parley assumes; 1: not so, and the lines of the configuration that correct it are printed; 3: a
     server cannot be reached, refuses the key or does not answer.
     """
-    settings = _load(config, data_dir)
+    settings = load(config, data_dir)
     from parley_server.llm.check.command import check_models
 
-    context.exit(_run(check_models(settings.model_settings(), settings.providers, model, click.echo)))
+    context.exit(run(check_models(settings.model_settings(), settings.providers, model, click.echo)))
 
 
 @cli.group()
@@ -261,21 +235,21 @@ def db() -> None:
 
 
 @db.command("upgrade")
-@_with_config
+@with_config
 def upgrade_database(config: Path | None, data_dir: Path | None) -> None:
     """Bring the database to this version's schema."""
-    settings = _load(config, data_dir)
+    settings = load(config, data_dir)
     from parley_server import app
 
-    _run(app.upgrade_database(settings))
+    run(app.upgrade_database(settings))
 
 
 @db.command("backup")
 @click.argument("file", type=click.Path(path_type=Path))
-@_with_config
+@with_config
 def back_up_database(file: Path, config: Path | None, data_dir: Path | None) -> None:
     """Write the database to FILE, also beside a running server; a FILE that is there is replaced."""
-    settings = _load(config, data_dir)
+    settings = load(config, data_dir)
     from parley_server import app
 
     click.echo(f"ok: {file}: {_told(app.back_up_database(settings, file))}")
@@ -283,24 +257,24 @@ def back_up_database(file: Path, config: Path | None, data_dir: Path | None) -> 
 
 @db.command("check")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@_with_config
+@with_config
 def check_database(file: Path | None, config: Path | None, data_dir: Path | None) -> None:
     """Look FILE over, a backup, or the database itself; exit code 1 if anything is wrong with it."""
-    settings = _load(config, data_dir)
+    settings = load(config, data_dir)
     from parley_server import app
 
     report = app.check_database(settings, file)
     if report.problems:
-        raise _Refusal("\n".join(report.problems))
+        raise Refusal("\n".join(report.problems))
     click.echo(f"ok: {_told(report)}")
 
 
 @db.command("restore")
 @click.argument("file", type=click.Path(path_type=Path))
-@_with_config
+@with_config
 def restore_database(file: Path, config: Path | None, data_dir: Path | None) -> None:
     """Put the backup FILE in the database's place, while no server runs; the former database is kept beside it."""
-    settings = _load(config, data_dir)
+    settings = load(config, data_dir)
     from parley_server import app
 
     report, former = app.restore_database(settings, file)
@@ -331,32 +305,15 @@ def offline_model(listen: str, script: Path | None, record: str | None) -> None:
         else:
             run_offline_model(listen, script)
     except (ValueError, ScriptError, OSError) as error:
-        raise _ConfigFailure(str(error)) from error
-
-
-def _load(config: Path | None, data_dir: Path | None, listen: str | None = None) -> "Settings":
-    from parley_server.settings import load_settings
-
-    flags = {} if listen is None else {("server", "listen"): listen}
-    return load_settings(config=config, data_dir=data_dir and data_dir.expanduser().absolute(), flags=flags)
+        raise ConfigFailure(str(error)) from error
 
 
 @asynccontextmanager
 async def _keys(where: "dict[str, Path | None]") -> "AsyncIterator[Keys]":
     from parley_server import app
 
-    async with app.key_administration(_load(where["config"], where["data_dir"])) as administration:
+    async with app.key_administration(load(where["config"], where["data_dir"])) as administration:
         yield administration
-
-
-def _run(work: Coroutine[object, object, T]) -> T:
-    """Run on uvloop, which spends a fifth less on every call, where there is one."""
-    if sys.platform == "win32":
-        return asyncio.run(work)
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
 
 
 def _span(text: str, option: str, examples: str) -> timedelta:

@@ -31,6 +31,10 @@ from parley_server.settings_sources import DATA_DIR_VARIABLE, ConfigError, Sourc
 from parley_server.settings_tables import Place, Tables, header, sub_tables
 from parley_server.settings_validation import Given, GivenSettings, names_below, validated
 from parley_server.storage.retention import RetentionSettings
+from parley_server.tools.approval_policy import ApprovalRuleSettings, ApprovalSettings
+from parley_server.tools.credentials.settings import CredentialSettings
+from parley_server.tools.mcp.mcp_settings import McpServerSettings
+from parley_server.tools.remote.host_settings import ToolHostSettings
 from parley_server.tools.tool_settings import ToolSettings
 
 FILE_NAME = "parley.toml"
@@ -41,7 +45,7 @@ OFFICIAL_MODEL = "gpt-5-mini"
 _STORAGE_URL = re.compile(r"(sqlite:///|postgres(ql)?://).+", re.DOTALL)
 _MAX_NAME_CHARS = 64
 # Any that a variable can name, too.
-_PROVIDER_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+_TABLE_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 # Beside them callers may name the default, the fall-backs and what is allowed.
 _MAX_LISTED = MAX_MODELS - 300
 # Rather too much than too little: a password may hold what should have been escaped.
@@ -107,9 +111,17 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "log": LogSettings,
     "metrics": MetricsSettings,
     "tools": ToolSettings,
+    "approvals": ApprovalSettings,
+    "credentials": CredentialSettings,
 }
 # Those of which there is one for every name that the operator gives.
-NAMED_TABLES: Mapping[str, type[BaseModel]] = {"providers": ProviderSettings, "prices": Price}
+NAMED_TABLES: Mapping[str, type[BaseModel]] = {
+    "providers": ProviderSettings,
+    "prices": Price,
+    "approval_rules": ApprovalRuleSettings,
+    "tool_hosts": ToolHostSettings,
+    "mcp": McpServerSettings,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +138,15 @@ class Settings:
     log: LogSettings
     metrics: MetricsSettings
     tools: ToolSettings
+    approvals: ApprovalSettings
+    credentials: CredentialSettings
     model: ModelSettings
     has_model: bool
     providers: Mapping[str, ProviderSettings]
     prices: Mapping[str, Price]
+    approval_rules: Mapping[str, ApprovalRuleSettings]
+    tool_hosts: Mapping[str, ToolHostSettings]
+    mcp: Mapping[str, McpServerSettings]
 
     def tables(self) -> dict[Place, BaseModel]:
         """Return all tables by where they stand, one of a table after it."""
@@ -174,6 +191,8 @@ def load_settings(
         log=validated(given, ("log",), LogSettings, sources.problems),
         metrics=validated(given, ("metrics",), MetricsSettings, sources.problems),
         tools=validated(given, ("tools",), ToolSettings, sources.problems),
+        credentials=validated(given, ("credentials",), CredentialSettings, sources.problems),
+        approvals=validated(given, ("approvals",), ApprovalSettings, sources.problems),
         model=validated(given, ("model",), ModelSettings, sources.problems),
         has_model=has_model,
         providers={
@@ -183,12 +202,27 @@ def load_settings(
         prices={
             name: validated(given, ("prices", name), Price, sources.problems) for name in names_below(given, "prices")
         },
+        approval_rules={
+            name: validated(given, ("approval_rules", name), ApprovalRuleSettings, sources.problems)
+            for name in names_below(given, "approval_rules")
+        },
+        tool_hosts={
+            name: validated(given, ("tool_hosts", name), ToolHostSettings, sources.problems)
+            for name in names_below(given, "tool_hosts")
+        },
+        mcp={
+            name: validated(given, ("mcp", name), McpServerSettings, sources.problems)
+            for name in names_below(given, "mcp")
+        },
     )
-    sources.problems += _bad_names(settings.providers)
+    for kind in ("providers", "tool_hosts", "mcp"):
+        sources.problems += _bad_names(kind, getattr(settings, kind))
     if not sources.problems:
         sources.problems += _bad_providers(settings)
     if not sources.problems:
         sources.problems += _differing_currencies(settings.prices)
+    if not sources.problems:
+        sources.problems += [*_equal_prefixes(settings.tool_hosts), *_bad_servers(settings.mcp)]
     if sources.problems:
         raise ConfigError("\n".join(sources.problems))
     return settings
@@ -237,11 +271,25 @@ def _differing_currencies(prices: Mapping[str, Price]) -> Iterator[str]:
             yield f"{header(('prices', name))} currency: is not that of the other prices; give all prices in one"
 
 
-def _bad_names(providers: Iterable[str]) -> Iterator[str]:
-    for name in providers:
-        if len(name) > _MAX_NAME_CHARS or _PROVIDER_NAME.fullmatch(name) is None:
-            place = header(("providers", name))
+def _bad_names(kind: str, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        if len(name) > _MAX_NAME_CHARS or _TABLE_NAME.fullmatch(name) is None:
+            place = header((kind, name))
             yield f"{place} is no name; write small letters and digits, with single _ between them, at most 64"
+
+
+def _equal_prefixes(hosts: Mapping[str, ToolHostSettings]) -> Iterator[str]:
+    """Tools of two hosts would take each other's names, and which of them has it would be chance."""
+    first: dict[str, str] = {}
+    for name, host in hosts.items():
+        other = first.setdefault(host.prefix_of(name), name)
+        if other != name:
+            yield f"{header(('tool_hosts', name))} prefix: is that of {header(('tool_hosts', other))}; choose another"
+
+
+def _bad_servers(servers: Mapping[str, McpServerSettings]) -> Iterator[str]:
+    for name, server in servers.items():
+        yield from (f"{header(('mcp', name))} {problem}" for problem in server.problems())
 
 
 def _bad_providers(settings: Settings) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The settings in force as text that is a configuration file."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, SecretStr
 
@@ -27,9 +27,14 @@ def _lines(place: Place, table: BaseModel, with_secrets: bool) -> Iterator[str]:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def _toml(value: object) -> str:
     """Write a value; JSON's numbers, booleans, lists and escaped strings are TOML's, too."""
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{_toml(key)} = {_toml(inner)}" for key, inner in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -11,6 +11,11 @@ from unit.tools.made_tools import MadeTool, made_tool
 Mark = tuple[str, int, str]
 
 
+# What a call returns whose number is so large is too large to be told whole.
+LARGE_FROM = 100
+LARGE_CHARS = 50_000
+
+
 @dataclass
 class World:
     """What has happened: a mark (the tool, its `n`, its key) for every effect, in order."""
@@ -32,7 +37,7 @@ class World:
             await asyncio.sleep(0.001 * (number % 3))
             self.marks.append((name, number, context.idempotency_key))
             await asyncio.sleep(0.001)
-            return {"done": number}
+            return {"done": number, "text": "x" * LARGE_CHARS if number >= LARGE_FROM else ""}
 
         return made_tool(name, leave_a_mark, effect=effect)
 

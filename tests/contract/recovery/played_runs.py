@@ -7,12 +7,19 @@ from dataclasses import dataclass, field
 
 from parley_server.domain.content import text_of
 from parley_server.domain.context import RequestContext
-from parley_server.domain.tool import ToolEffect
+from parley_server.domain.tool import ApprovalRule, ToolEffect
 from parley_server.llm.model_service import FinishChunk, ModelChunk, ModelRequest, UserMessage
 from parley_server.tools.tool import JsonObject, Tool, ToolContext
 from unit.tools.made_tools import made_tool
 
-EFFECTS = {"read": ToolEffect.READ, "put": ToolEffect.IDEMPOTENT, "book": ToolEffect.WRITE}
+EFFECTS = {
+    "read": ToolEffect.READ,
+    "put": ToolEffect.IDEMPOTENT,
+    "book": ToolEffect.WRITE,
+    "pay": ToolEffect.WRITE,
+}
+# What happens at most once; before the last of them the user is asked.
+WRITES = ("book", "pay")
 Call = tuple[str, int]
 
 
@@ -73,7 +80,7 @@ class PlayedTools:
     waiting: dict[Call, "asyncio.Future[bool]"] = field(default_factory=dict)
 
     def tools(self) -> list[Tool]:
-        """Make `read`, `put` and `book`; each call's `n` is its own in the whole test."""
+        """Make `read`, `put`, `book` and `pay`; each call's `n` is its own in the whole test."""
         return [self._tool(name, effect) for name, effect in EFFECTS.items()]
 
     def _tool(self, name: str, effect: ToolEffect) -> Tool:
@@ -95,7 +102,9 @@ class PlayedTools:
             self.happened[call] += 1
             return {"done": number}
 
-        return made_tool(name, perform, effect=effect, timeout_s=120)
+        approval = ApprovalRule.ALWAYS if name == "pay" else ApprovalRule.NEVER
+        # Of which as many are under way as there are runs.
+        return made_tool(name, perform, effect=effect, timeout_s=120, approval=approval, per_user_concurrency=64)
 
     def end(self, call: Call, *, takes_effect: bool) -> None:
         """Let a call end, with its effect or in a failure."""

@@ -14,10 +14,12 @@ from parley_server.agents.tool_loop_agent import ToolLoopAgent
 from parley_server.domain.context import RequestContext
 from parley_server.llm.model_catalog import Profiles
 from parley_server.llm.model_service import ModelChunk, ModelRequest, ModelService, ToolMessage
-from parley_server.metrics.recorder import SILENT
-from parley_server.runs.engine import RunEngine
+from parley_server.metrics.recorder import SILENT, Recorder
+from parley_server.runs.engine import APPROVAL_EXPIRY, RunEngine
 from parley_server.runs.presence import DISCONNECT_GRACE
 from parley_server.storage.sql.store import SqlStore
+from parley_server.tools.approval_gate import ApprovalGate
+from parley_server.tools.approval_policy import DEFAULT_POLICY, ApprovalPolicy
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
 from parley_server.tools.tool import Tool
@@ -66,6 +68,10 @@ async def an_engine(
     agent_id: str = "assistant",
     disconnect_grace: timedelta = DISCONNECT_GRACE,
     profiles: Profiles | None = None,
+    *,
+    policy: ApprovalPolicy = DEFAULT_POLICY,
+    approval_expiry: timedelta = APPROVAL_EXPIRY,
+    recorder: Recorder = SILENT,
 ) -> AsyncIterator[RunEngine]:
     """Build an engine with one agent; it parks its runs in the end."""
     registry = ToolRegistry(tools)
@@ -74,10 +80,11 @@ async def an_engine(
         "Be kind.",
         model=model,
         tools=registry,
-        tool_calls=ToolCallManager(registry),
+        tool_calls=ToolCallManager(registry, gate=ApprovalGate(policy, store)),
         profiles=profiles,
     )
-    engine = RunEngine(store, store.worker, AgentRegistry([agent], default_agent_id=agent_id), SILENT, disconnect_grace)
+    agents = AgentRegistry([agent], default_agent_id=agent_id)
+    engine = RunEngine(store, store.worker, agents, recorder, disconnect_grace, approval_expiry=approval_expiry)
     try:
         yield engine
     finally:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from parley_server.domain.approval import ApprovalState
 from parley_server.domain.run import ConcurrencyPolicy, RunState, StopReason
 from parley_server.domain.run_event import StoredEvent
 from parley_server.runs.presence import Attendance
@@ -47,6 +48,8 @@ class Promise:
     is_caller: bool = False
     left_at: datetime | None = None
     is_deleted: bool = False
+    # What the user has said to its approvals, by their ids.
+    answers: dict[str, ApprovalState] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from datetime import UTC, datetime
 
-from contract.recovery.played_runs import Call, PlayedModel, PlayedTools, Question
+from contract.recovery.asking import pending
+from contract.recovery.played_runs import WRITES, Call, PlayedModel, PlayedTools, Question
 from contract.recovery.recovering import an_engine
 from contract.recovery.run_model import GRACE, SHORT, Promise, RunModel, Wish
 from contract.storage.conftest import context_for
 from contract.storage.test_repositories import spec
 from contract.storage.test_run_log import decoded
+from parley_server.domain.approval import Approval, ApprovalAnswer, ApprovalCancelledError
 from parley_server.domain.content import TextPart
 from parley_server.domain.errors import (
     ConversationBusyError,
@@ -24,6 +26,8 @@ from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.run import (
     MAX_PENDING_STEERS,
     MAX_QUEUED_RUNS,
+    MAX_STEPS,
+    MAX_TOOL_CALLS,
     ConcurrencyPolicy,
     DisconnectPolicy,
     Limits,
@@ -202,6 +206,25 @@ class RunWorld:
         if run.state in (RunState.CANCELLING, RunState.CANCELLED):
             promise.stop(StopReason.CANCEL_REQUESTED)
 
+    async def approvals(self) -> list[tuple[Promise, Approval]]:
+        """Return all that the user is asked at the moment."""
+        return [
+            (promise, approval)
+            for promise in self.promises
+            for approval in await pending(self.store, self.ann, promise.run_id)
+        ]
+
+    async def answer(self, promise: Promise, approval_id: str, *, is_yes: bool) -> None:
+        """Answer an approval, twice; it is as he says, unless its run has ended."""
+        for _ in range(2):
+            try:
+                approval = await self.engine.decide(self.ann, approval_id, ApprovalAnswer(is_approved=is_yes))
+            except ApprovalCancelledError:
+                assert approval_id not in promise.answers, "an answer was taken back"
+                assert (await self.run_of(promise)).state.is_terminal, "cancelled, and its run goes on"
+            else:
+                promise.answers[approval_id] = approval.state
+
     async def let_time_pass(self) -> None:
         """Wait until deadlines and graces are over, and so are their runs, but for WRITEs that are given time."""
         if any(promise.is_short_lived for promise in self.promises):
@@ -211,7 +234,7 @@ class RunWorld:
     async def _are_out_of_time(self) -> bool:
         late = [promise for promise in self.promises if promise.is_short_lived]
         states = [(await self.run_of(promise)).state for promise in late]
-        return all(state.is_terminal for state in states) or any(name == "book" for name, _ in self.tools.waiting)
+        return all(state.is_terminal for state in states) or any(name in WRITES for name, _ in self.tools.waiting)
 
     async def settle(self) -> None:
         """Wait until every run waits for somebody or is over: none may be forgotten."""
@@ -227,6 +250,8 @@ class RunWorld:
         # The model of a run that is being stopped is asked no more.
         if state.is_terminal or (state is not RunState.CANCELLING and idle_question(self, promise) is not None):
             return True
+        if state is RunState.WAITING_APPROVAL:
+            return bool(await pending(self.store, self.ann, promise.run_id))
         if state is RunState.QUEUED:
             return any(not other.is_over for other in self.runs.before(promise))
         return await self._has_only_calls_open(promise)
@@ -239,10 +264,15 @@ class RunWorld:
         started = {e.tool_call_started.call_id: e.tool_call_started for e in events if e.HasField("tool_call_started")}
         for event in events:
             started.pop(event.tool_call_finished.call_id, None)
-        calls = {(call.name, json.loads(call.arguments_json)["n"]) for call in started.values()}
+        resolved = {event.approval_resolved.call_id for event in events}
+        calls = {
+            (call.name, json.loads(call.arguments_json)["n"])
+            for call in started.values()
+            if call.name != "pay" or call.call_id in resolved
+        }
         in_hand = calls & set(self.tools.waiting)
         # While a run that is stopped leaves a WRITE its time, its other calls are cut and not answered yet.
-        return bool(in_hand) and (in_hand == calls or "book" in {name for name, _ in in_hand})
+        return bool(in_hand) and (in_hand == calls or any(name in WRITES for name, _ in in_hand))
 
     async def run_of(self, promise: Promise) -> Run:
         return await self.store.for_user(self.ann).runs.get(promise.run_id)
@@ -287,7 +317,10 @@ def _spec_of(wish: Wish, text: str) -> RunSpec:
         wish.conversation_id,
         concurrency_policy=wish.policy,
         disconnect_policy=DisconnectPolicy.CANCEL if wish.is_needy else DisconnectPolicy.CONTINUE,
-        limits=Limits(deadline=SHORT) if wish.is_short else Limits(),
+        # So many that no history comes to the end of them.
+        limits=Limits(
+            SHORT if wish.is_short else Limits().deadline, max_steps=MAX_STEPS, max_tool_calls=MAX_TOOL_CALLS
+        ),
     )
 
 

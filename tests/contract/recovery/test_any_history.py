@@ -38,7 +38,7 @@ POLICIES = st.sampled_from(
     [ConcurrencyPolicy.QUEUE, ConcurrencyPolicy.QUEUE, ConcurrencyPolicy.REJECT, ConcurrencyPolicy.INTERRUPT]
 )
 Step = str | list[str]
-CALLS = st.lists(st.sampled_from(["read", "put", "book"]), min_size=1, max_size=3)
+CALLS = st.lists(st.sampled_from(["read", "put", "book", "pay"]), min_size=1, max_size=3)
 STEPS = st.sampled_from(["text", "answer", "break"])
 RARELY = st.sampled_from([False, False, True])
 
@@ -192,6 +192,22 @@ class History(RuleBasedStateMachine):
         if (call := self.at(place, sorted(self.world.tools.waiting))) is not None:
             self.world.tools.end(call, takes_effect=takes_effect)
             self.do(asyncio.sleep(0), then)
+
+    @rule(place=PLACES, is_yes=st.booleans(), ends=RARELY, then=THEN)
+    def answer(self, place: int, is_yes: bool, ends: bool, then: Then) -> None:
+        if (asked := self.at(place, self.run(self.world.approvals()))) is None:
+            self.speak(self.asking(place), ["pay", "read"])
+            self.do(asyncio.sleep(0), then)
+            return
+        promise, approval = asked
+
+        async def answer() -> None:
+            answering = asyncio.create_task(self.world.answer(promise, approval.approval_id, is_yes=is_yes))
+            if ends:
+                await self.world.cancel(promise)
+            await answering
+
+        self.do(answer(), then)
 
     @rule(place=PLACES, then=THEN)
     def cancel(self, place: int, then: Then) -> None:

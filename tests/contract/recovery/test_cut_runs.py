@@ -197,16 +197,27 @@ async def test_attempts_that_complete_nothing_are_counted(
         assert read_run_error(last.run_finished.error).reason == "ATTEMPTS_EXHAUSTED"
 
 
-@pytest.mark.parametrize("missing", ["agent", "tool"])
-async def test_a_run_whose_agent_or_tool_is_gone_fails_and_says_so(
-    missing: str, open_same_store: OpenStore, ann: RequestContext
+async def test_a_run_whose_agent_is_gone_fails_and_says_so(open_same_store: OpenStore, ann: RequestContext) -> None:
+    async with open_same_store() as store:
+        run = await cut_run(store, ann, PARTS[:11])
+    last, _ = await ended(open_same_store, ann, run, "another", World())
+    error = read_run_error(last.run_finished.error)
+    assert (error.reason, error.metadata["resource_type"]) == ("RESOURCE_NOT_FOUND", "agent")
+
+
+async def test_a_run_whose_tool_is_gone_goes_on_and_its_model_is_told(
+    open_same_store: OpenStore, ann: RequestContext
 ) -> None:
     async with open_same_store() as store:
         run = await cut_run(store, ann, PARTS[:11])
-    agent_id = "another" if missing == "agent" else "assistant"
-    last, _ = await ended(open_same_store, ann, run, agent_id, World() if missing == "agent" else None)
-    error = read_run_error(last.run_finished.error)
-    assert (error.reason, error.metadata["resource_type"]) == ("RESOURCE_NOT_FOUND", missing)
+    last, events = await ended(open_same_store, ann, run)
+    assert last.run_finished.state == run_pb2.RUN_STATE_SUCCEEDED
+    answers = [event.tool_call_finished for event in events if event.HasField("tool_call_finished")]
+    assert {answer.call_id: answer.error_code for answer in answers} == {
+        "c1": "UNAVAILABLE",
+        "c2": "UNKNOWN_OUTCOME",
+        "c3": "UNKNOWN_OUTCOME",
+    }
 
 
 async def test_the_next_run_of_the_conversation_waits_for_the_one_that_goes_on(

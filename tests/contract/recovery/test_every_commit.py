@@ -18,6 +18,7 @@ from parley_server.domain.run import Limits
 from parley_server.llm.model_service import FinishChunk, FinishReason, ReasoningChunk, TextChunk
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.storage.sql import frames
+from parley_server.storage.sql.integrity import check
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore, open_store
 from sqlalchemy import Connection
@@ -35,6 +36,7 @@ SHAPES: dict[str, list[Step]] = {
     "a turn of every effect": [calls(*MIXED, text="Let me see."), ANSWER],
     "steps without text": [calls(("book", 1)), calls(("book", 2), ("read", 3)), calls(("put", 4)), ANSWER],
     "more calls than slots": [calls(*(("put", n) for n in range(8)), *(("book", n) for n in range(4))), ANSWER],
+    "large results": [calls(("read", 100), ("book", 101)), ANSWER],
     "refused calls": [ask_for(("book", '{"n":1}'), ("book", '{"n":1}'), ("nowhere", '{"n":2}'), ("read", "{")), ANSWER],
 }
 
@@ -93,6 +95,7 @@ async def recover(
 ) -> list[run_event_pb2.RunEvent]:
     """Start again on what a crash left, and check the run, its effects and that nothing seen was taken back."""
     world, seen = World(), durable_events(crash.path, run_id)
+    assert stored_results(crash.path) == named_results(seen)
     async with SqliteDatabase(crash.path) as database, open_store(database, ProtoEventCodec(), b"key") as store:
         async with an_engine(store, RememberingModel(steps), world.tools()) as engine:
             await engine.recover()
@@ -102,7 +105,21 @@ async def recover(
     assert run.attempt == events[-1].attempt
     for marks in (crash.before, crash.after):
         check_effects([*marks, *world.marks], statuses_of(events))
+    assert stored_results(crash.path) == named_results(events)
+    assert check(crash.path).problems == ()
     return events
+
+
+def named_results(events: Sequence[run_event_pb2.RunEvent]) -> set[str]:
+    """Return the ids of the large results that events tell of."""
+    finished = [event.tool_call_finished for event in events if event.HasField("tool_call_finished")]
+    assert all(bool(call.result_id) == call.truncated for call in finished)
+    return {call.result_id for call in finished if call.truncated}
+
+
+def stored_results(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {result_id for (result_id,) in connection.execute("SELECT result_id FROM tool_result_contents")}
 
 
 def durable_events(path: Path, run_id: str) -> list[run_event_pb2.RunEvent]:

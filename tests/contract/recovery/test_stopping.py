@@ -1,6 +1,7 @@
 """A run that is stopped while a WRITE is under way, on every engine: by its user, its deadline or the server's end."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,8 @@ from parley.v1 import run_pb2
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run import Limits, RunState
 from parley_server.domain.tool import ToolEffect
+from parley_server.llm.model_service import ModelChunk, ModelRequest
+from parley_server.runs import engine as engine_module
 from parley_server.runs.engine import RunEngine
 from parley_server.storage.sql.store import SqlStore
 from parley_server.tools.tool import JsonObject, Tool, ToolContext
@@ -137,3 +140,46 @@ async def test_a_run_that_is_cancelled_while_it_is_parked_ends_cancelled(
         events = await history_of(store, ann, run_id)
     assert events[-1].run_finished.state == run_pb2.RUN_STATE_CANCELLED
     assert statuses_of(events)["book", 1] == "OK"
+
+
+class StubbornModel(RememberingModel):
+    """A model that says nothing, and stops only at the last of so many cancels."""
+
+    def __init__(self, cancels: int) -> None:
+        super().__init__(STEPS)
+        self.asked = asyncio.Event()
+        self.cancels = cancels
+
+    async def stream(self, context: RequestContext, request: ModelRequest) -> AsyncGenerator[ModelChunk]:
+        self.asked.set()
+        while self.cancels > 0:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancels -= 1
+                if self.cancels < 1:
+                    raise
+        async for chunk in super().stream(context, request):
+            yield chunk
+
+
+async def test_a_run_that_swallows_its_cancels_is_parked_and_goes_on_at_the_next_start(
+    open_same_store: OpenStore, ann: RequestContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "PARK_S", 0.1)
+    monkeypatch.setattr(engine_module, "PARK_AGAIN_S", 0.05)
+    # One when it is asked to stop, one when its time is over, and two more.
+    model = StubbornModel(4)
+    async with open_same_store() as store:
+        try:
+            async with asyncio.timeout(20), an_engine(store, model, []) as engine:
+                run_id = (await engine.start(ann, spec(), None)).run_id
+                await model.asked.wait()
+            assert model.cancels == 0
+        finally:
+            model.cancels = 0
+        assert await state_of(store, ann, run_id) is RunState.RUNNING
+    async with open_same_store() as store, an_engine(store, RememberingModel([say("Here.")]), []) as engine:
+        await engine.recover()
+        events = await history_of(store, ann, run_id)
+    assert events[-1].run_finished.state == run_pb2.RUN_STATE_SUCCEEDED

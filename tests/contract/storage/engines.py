@@ -6,10 +6,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import Protocol
 
-import asyncpg
 from parley_server.storage.sql.database import Database
 from parley_server.storage.sql.postgres import PostgresDatabase
 from parley_server.storage.sql.sqlite import SqliteDatabase
+from postgres_server import session_on
 
 Rows = list[tuple[object, ...]]
 
@@ -60,19 +60,11 @@ class PostgresEngine:
         return PostgresDatabase(self.url)
 
     async def rows(self, query: str) -> Rows:
-        async with self._connection() as connection:
+        async with session_on(self.url) as connection:
             return [tuple(row) for row in await connection.fetch(query)]
 
     @asynccontextmanager
     async def blocking_writes(self) -> AsyncIterator[None]:
-        async with self._connection() as connection, connection.transaction():
+        async with session_on(self.url) as connection, connection.transaction():
             await connection.execute("LOCK TABLE run_journal IN EXCLUSIVE MODE")
             yield
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-        connection = await asyncpg.connect(self.url)
-        try:
-            yield connection
-        finally:
-            await connection.close()

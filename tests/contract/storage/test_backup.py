@@ -81,9 +81,19 @@ async def test_what_does_not_agree_is_found_and_not_restored(tmp_path: Path) -> 
         "UPDATE conversations SET active_run_id = NULL": "its conversation is free",
         "UPDATE conversations SET active_run_id = 'x'": "is held by run x",
         "UPDATE runs SET state = 'running'": "does not agree with its end",
+        "UPDATE runs SET state = 'waiting_approval' WHERE finish_time IS NULL": "waits for its user",
+        (
+            "INSERT INTO approvals SELECT 'apr_1', user_id, conversation_id, run_id, 'c', 'book', '', 'write', '{}', "
+            "'', '', 'pending', 0, 0, NULL, NULL, '', NULL FROM runs WHERE finish_time IS NOT NULL LIMIT 1"
+        ): "approval apr_1 is pending",
         "DELETE FROM conversations": "belongs to a row of conversations",
         "DELETE FROM messages WHERE ordinal = 0": "has no input message",
         "UPDATE messages SET run_id = 'x'": "is of run x",
+        (
+            "INSERT INTO messages SELECT 'm', user_id, conversation_id, run_id, run_position, 99, 0, 0, "
+            '\'{"call_id":"c","result_id":"result_1"}\' FROM messages WHERE ordinal = 0 LIMIT 1'
+        ): "message m names the result result_1, which is missing",
+        "INSERT INTO tool_result_contents VALUES ('result_1', '')": "result result_1 is of no conversation",
         "UPDATE alembic_version SET version_num = '9999'": "version 9999",
         "DROP TABLE alembic_version": "version none",
     }

@@ -30,6 +30,9 @@ ROWS = (
 )
 
 
+LARGE = ToolCallFinished("c1", "book", ToolCallStatus.OK, "{}", result_id="result_1", whole_json="{}")
+
+
 def told(call_id: str, effect: ToolEffect | None = ToolEffect.WRITE) -> ItemEvent:
     return ToolCallStarted(call_id, "book", "{}", effect), f"item_{call_id}"
 
@@ -124,6 +127,7 @@ async def test_a_stale_owner_can_write_nothing_on_any_path(
             "append": lambda pen: flushed(pen, [(TextDelta("late"), "item_a")]),
             "append_all": lambda pen: flushed(pen, [told("c9")], [record("c9")]),
             "answer": lambda pen: flushed(pen, [answered("c1")]),
+            "result": lambda pen: flushed(pen, [(LARGE, "item_c1")]),
             "dispatch": lambda pen: pen.dispatch(["c1"]),
             "begin": begun,
             "restart": lambda pen: pen.restart(AttemptRestarted(2, (), "SERVER_RESTARTED")),
@@ -162,6 +166,8 @@ async def everything(engine: Engine) -> list[list[tuple[object, ...]]]:
         "SELECT * FROM messages ORDER BY 1",
         "SELECT * FROM run_archive ORDER BY 1",
         "SELECT * FROM conversations ORDER BY 1",
+        "SELECT * FROM tool_results ORDER BY 1",
+        "SELECT * FROM tool_result_contents ORDER BY 1",
     )
     return [*[await engine.rows(query) for query in queries], await rows(engine)]
 

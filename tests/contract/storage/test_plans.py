@@ -5,17 +5,22 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import asyncpg
 import pytest
 from contract.storage.conftest import context_for
 from contract.storage.engines import Engine, PostgresEngine
+from contract.storage.test_recorded_calls import played
 from contract.storage.test_repositories import answer, spec
+from contract.storage.test_stored_approvals import suspended
+from parley_server.domain.approval import ApprovalState
+from parley_server.domain.errors import NotFoundError
 from parley_server.domain.run import RunState
 from parley_server.domain.run_event import RunStarted
+from parley_server.domain.tool import ToolCallStatus
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
-from parley_server.storage.repositories import PageRequest, RunFilter
+from parley_server.storage.repositories import ApprovalFilter, PageRequest, RunFilter, ToolCallFilter, UserStore
 from parley_server.storage.sql.database import Database, Row
 from parley_server.storage.sql.store import SqlStore, open_store
+from postgres_server import session_on
 from sqlalchemy import ClauseElement, Connection, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -75,11 +80,10 @@ class ExplainedDatabase:
 @pytest.fixture
 async def explained(engine: Engine) -> AsyncIterator[ExplainedDatabase]:
     if isinstance(engine, PostgresEngine):
-        connection = await asyncpg.connect(engine.url)
-        name = await connection.fetchval("SELECT current_database()")
-        for setting in UNWANTED:
-            await connection.execute(f'ALTER DATABASE "{name}" SET {setting} = off')
-        await connection.close()
+        async with session_on(engine.url) as session:
+            name = await session.fetchval("SELECT current_database()")
+            for setting in UNWANTED:
+                await session.execute(f'ALTER DATABASE "{name}" SET {setting} = off')
     async with engine.open() as database:
         yield ExplainedDatabase(database)
 
@@ -104,12 +108,54 @@ async def read_all(store: SqlStore) -> None:
         await mine.conversations.list(PageRequest(2, page.next_token), query)
     await mine.conversations.messages(run.conversation_id, PAGE)
     await mine.conversations.history(run.conversation_id, run.run_id)
+    await read_calls(store, mine)
+    await read_approvals(store, mine)
     await mine.notes.add("some words")
     for query in ("", "some wor"):
         assert len(await mine.notes.find(query)) == 1
     await store.api_keys.find("none")
     await store.retention.adopt_ttl()
     await store.retention.fold(datetime.now(UTC))
+
+
+async def read_calls(store: SqlStore, mine: UserStore) -> None:
+    """Read what of tool calls a user can."""
+    ok, in_doubt = ToolCallStatus.OK, ToolCallStatus.UNKNOWN_OUTCOME
+    run = await played(store, context_for("ann"), ok, in_doubt, in_doubt)
+    for call_filter in (
+        ToolCallFilter(),
+        ToolCallFilter(unresolved=True),
+        ToolCallFilter(statuses=(ok, in_doubt)),
+        ToolCallFilter(conversation_id=run.conversation_id),
+        ToolCallFilter(run_id=run.run_id),
+        ToolCallFilter(run.conversation_id, run.run_id, (in_doubt,), unresolved=True),
+    ):
+        first = await mine.tool_calls.list(call_filter, PageRequest(1))
+        assert first.next_token
+        await mine.tool_calls.list(call_filter, PageRequest(1, first.next_token))
+    for read in (
+        mine.tool_calls.result_piece("result_0", 0, 1),
+        mine.tool_calls.result_for_run("result_0", run.run_id),
+    ):
+        with pytest.raises(NotFoundError):
+            await read
+
+
+async def read_approvals(store: SqlStore, mine: UserStore) -> None:
+    """Read what a user can of what he is asked."""
+    run, [approval, _] = await suspended(store, context_for("ann"), 2)
+    for approval_filter in (
+        ApprovalFilter(),
+        ApprovalFilter(states=(ApprovalState.PENDING, ApprovalState.DENIED)),
+        ApprovalFilter(conversation_id=run.conversation_id),
+        ApprovalFilter(run_id=run.run_id),
+        ApprovalFilter((ApprovalState.PENDING,), run.conversation_id, run.run_id),
+    ):
+        first = await mine.approvals.list(approval_filter, PageRequest(1))
+        assert first.next_token
+        await mine.approvals.list(approval_filter, PageRequest(1, first.next_token))
+    await mine.approvals.get(approval.approval_id)
+    await mine.approvals.remembered(run.conversation_id, "book", "")
 
 
 async def test_every_read_goes_by_an_index(explained: ExplainedDatabase) -> None:

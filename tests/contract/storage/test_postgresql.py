@@ -2,11 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import asyncpg
 import pytest
 from contract.storage.conftest import context_for
 from contract.storage.cutting_proxy import Cut, CuttingProxy
@@ -21,7 +19,7 @@ from parley_server.storage.sql import schema
 from parley_server.storage.sql.attempt import LOCK_SPACE
 from parley_server.storage.sql.postgres import SERVING, PostgresDatabase, Purpose
 from parley_server.storage.sql.store import open_store
-from postgres_server import PostgresServer
+from postgres_server import PostgresServer, session_on
 from sqlalchemy import Connection, text
 
 
@@ -42,19 +40,9 @@ async def fresh_url(postgres: PostgresServer) -> AsyncIterator[str]:
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'parley-%'"
 
 
-@asynccontextmanager
-async def session_on(url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    session = await asyncpg.connect(url)
-    try:
-        yield session
-    finally:
-        await session.close()
-
-
 async def execute(url: str, statement: str) -> None:
-    session = await asyncpg.connect(url)
-    await session.execute(statement)
-    await session.close()
+    async with session_on(url) as session:
+        await session.execute(statement)
 
 
 async def opened(url: str, purpose: Purpose = Purpose.ADMINISTER) -> None:

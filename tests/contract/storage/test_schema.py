@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -45,3 +46,38 @@ async def test_a_database_of_another_version_is_left_alone_where_it_may_not_be_u
     async with SqliteDatabase(tmp_path / "parley.db", may_upgrade=False) as database:
         rows = await database.fetch(text("PRAGMA user_version"))
         assert len(rows) == 1
+
+
+OLDER_ROWS = (
+    (
+        "INSERT INTO conversations (conversation_id, user_id, title, metadata_json, create_time, update_time, "
+        "revision) VALUES ('conv_1', 'ann', '', '{}', 0, 0, 1)"
+    ),
+    (
+        "INSERT INTO runs (run_id, user_id, conversation_id, position, agent_id, state, attempt, fencing_token, "
+        "context_json, spec_json, create_time, deadline_time, last_seq, usage_json, output_text, labels_json) "
+        "VALUES ('run_1', 'ann', 'conv_1', 1, 'a', 'succeeded', 1, 1, '{}', '{}', 0, 0, 1, '{}', '', '{}')"
+    ),
+    (
+        "INSERT INTO tool_calls (run_id, call_id, item_id, user_id, name, fingerprint, idempotency_key, state, "
+        "plan_time) VALUES ('run_1', 'call_1', 'item_1', 'ann', 'book', '', '', 'finished', 0)"
+    ),
+)
+
+
+def test_calls_of_an_older_database_get_their_conversation(tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).with_name("migrations")))
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(f"sqlite:///{tmp_path / 'parley.db'}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0006")
+        for statement in OLDER_ROWS:
+            connection.execute(text(statement))
+    with engine.begin() as connection:
+        schema.upgrade(connection)
+        row = connection.execute(text("SELECT run_id, conversation_id, name, plan_time FROM tool_calls")).one()
+        assert tuple(row) == ("run_1", "conv_1", "book", 0)
+        assert differences(connection) == []
+    engine.dispose()

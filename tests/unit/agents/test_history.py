@@ -1,5 +1,7 @@
 """What a conversation holds becomes what a model is sent, every call with its result."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -8,8 +10,12 @@ from hypothesis import strategies as st
 from parley_server.agents.history import model_messages, step_messages
 from parley_server.domain.content import ImagePart, TextPart, text_of
 from parley_server.domain.message import AssistantItem, Item, Message, ToolCallItem, UserItem
+from parley_server.domain.principal import PrincipalKind
+from parley_server.domain.resolution import CallOutcome, Resolution
 from parley_server.domain.tool import ToolCall, ToolCallStatus, ToolEffect, ToolResult
 from parley_server.llm.model_service import AssistantMessage, ModelMessage, ToolMessage, UserMessage
+from parley_server.tools.errors import UnknownOutcomeError
+from parley_server.tools.results import failed_result
 
 
 def a_message(item: Item, number: int = 0, *, run_id: str = "run_1", incomplete: bool = False) -> Message:
@@ -37,6 +43,20 @@ def test_a_conversation_with_tools() -> None:
         ToolMessage("call_2", '{"ok":true,"result":2}'),
         AssistantMessage("391"),
     )
+
+
+def test_what_the_user_said_of_a_call_in_doubt_goes_along() -> None:
+    said = Resolution(
+        CallOutcome.DID_NOT_HAPPEN, 'no "mail"', PrincipalKind.USER, "ann", datetime(2026, 11, 23, tzinfo=UTC)
+    )
+    result = failed_result(ToolCall("call_1", "send", "{}"), UnknownOutcomeError())
+    item = ToolCallItem("call_1", "send", "{}", ToolEffect.WRITE, result.status, result.result_json)
+    _, told = model_messages([replace(a_message(item), resolution=said)])
+    assert isinstance(told, ToolMessage)
+    assert json.loads(told.content) == {
+        **json.loads(result.result_json),
+        "resolved": {"outcome": "did_not_happen", "said_by": "user", "note": 'no "mail"'},
+    }
 
 
 def test_reasoning_stays_with_the_answer_it_led_to() -> None:

@@ -58,7 +58,7 @@ SCHEMAS = st.recursive(PLAIN | st.booleans(), larger, max_leaves=5).filter(lambd
 
 
 async def judged(schema: object, text: str) -> Output:
-    demanded = DemandedOutput.read(json.dumps(schema))
+    demanded = await DemandedOutput.read(json.dumps(schema))
     assert demanded is not None
     return await demanded.of(text)
 

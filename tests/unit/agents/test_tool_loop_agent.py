@@ -2,17 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator
 
 import pytest
-from parley_server.agents.base import AgentDescription, Turn
+from parley_server.agents.base import AgentDescription
+from parley_server.agents.history_repair import repaired
 from parley_server.agents.model_step import MAX_ITEM_BYTES
 from parley_server.agents.tool_loop_agent import ToolLoopAgent
 from parley_server.domain.content import TextPart
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import ErrorKind, Reason
-from parley_server.domain.message import Message, UserItem
 from parley_server.domain.run import Limits, ModelOptions, RunEnd, RunState, StopReason
 from parley_server.domain.run_event import (
     MessageCompleted,
@@ -40,58 +39,14 @@ from parley_server.llm.model_service import (
     ToolMessage,
     UserMessage,
 )
-from parley_server.tools.builtin.calculator import calculator
-from parley_server.tools.builtin.current_time import current_time_tool
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
-from parley_server.tools.tool import JsonObject, Tool, ToolContext
+from parley_server.tools.tool import JsonObject, ToolContext
+from unit.agents.agent_runs import ANSWERED, PRODUCT, a_turn, an_agent, run
 from unit.agents.scripted_model import ScriptedModel, Step, ask_for, say
 from unit.tools.made_tools import made_tool
 from unit.tools.run_sink import RunSink
-from unit.tools.user_context import NOW, context_of
-
-ANSWERED = RunEnd(RunState.SUCCEEDED, StopReason.ANSWERED)
-PRODUCT = ("calculator", '{"expression":"17 * 23"}')
-BUILTIN: Sequence[Tool] = (calculator, current_time_tool(lambda: NOW))
-
-
-def an_agent(model: ScriptedModel, tools: Sequence[Tool] = BUILTIN) -> ToolLoopAgent:
-    registry = ToolRegistry(tools)
-    description = AgentDescription("assistant", "Assistant", "Helps.", "default-model", registry.names)
-    return ToolLoopAgent(description, "Be kind.", model=model, tools=registry, tool_calls=ToolCallManager(registry))
-
-
-def a_turn(
-    sink: RunSink,
-    *,
-    limits: Limits = Limits(),
-    options: ModelOptions = ModelOptions(),
-    allowed_tools: tuple[str, ...] = (),
-    disable_tools: bool = False,
-) -> Turn:
-    said = UserItem((TextPart("17 * 23?"),))
-    history = (Message("item_0", "conv_1", "run_1", datetime(2026, 11, 22, tzinfo=UTC), said),)
-    return Turn(
-        "run_1",
-        "conv_1",
-        history,
-        sink,
-        limits,
-        model_options=options,
-        allowed_tools=allowed_tools,
-        disable_tools=disable_tools,
-    )
-
-
-async def run(*steps: Step, limits: Limits = Limits()) -> tuple[RunEnd, RunSink, ScriptedModel]:
-    model, sink = ScriptedModel(*steps), RunSink()
-    turn = await an_agent(model).run(context_of(), a_turn(sink, limits=limits))
-    await sink.emit_all(turn.events)
-    sink.check_calls()
-    sink.check_text()
-    assert model.open_streams == 0
-    assert (turn.end.error is not None) == (turn.end.state is RunState.FAILED)
-    return turn.end, sink, model
+from unit.tools.user_context import context_of
 
 
 def kinds(sink: RunSink) -> list[str]:
@@ -143,10 +98,13 @@ async def test_tools_run_between_two_questions_to_the_model() -> None:
 
 
 async def test_reused_provider_ids_never_reach_the_log() -> None:
-    _, sink, _ = await run(*[ask_for(PRODUCT)] * 5, say("391"))
+    steps = [ask_for(("calculator", f'{{"expression":"{n}"}}')) for n in range(50)]
+    end, sink, model = await run(*steps, say("391"), limits=Limits(max_steps=51))
+    assert end == ANSWERED
     started = [body.call_id for body in sink.bodies(ToolCallStarted)]
-    assert len(set(started)) == 5
+    assert len(set(started)) == 50
     assert not any("provider" in call_id for call_id in started)
+    assert repaired(model.requests[-1].messages) == ([*model.requests[-1].messages], False)
 
 
 async def test_reasoning_and_text_share_an_item() -> None:

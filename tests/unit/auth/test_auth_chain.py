@@ -128,7 +128,8 @@ async def test_callers_of_this_machine_are_the_operating_systems_user(peer: str)
     principal = await LocalProvider().authenticate(credentials(None, peer))
     assert isinstance(principal, Principal)
     assert (principal.kind, principal.subject) == (PrincipalKind.USER, operating_system_user())
-    assert principal.scopes == ALL_SCOPES
+    assert principal.scopes > ALL_SCOPES
+    assert not principal.lacks([*ALL_SCOPES, "tool:refunds"])
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,9 @@ async def test_a_key_is_stored_by_its_hash_and_shown_once() -> None:
 async def test_a_key_has_what_was_asked_for() -> None:
     administration = KeyAdministration(Repository(), HASH_KEY)
     key, _ = await administration.create(
-        PrincipalKind.SERVICE, "bot", ["runs:read", "admin"], ["b", "a:*", "b"], timedelta(hours=1)
+        PrincipalKind.SERVICE, "bot", ["runs:read", "admin", "tool:refunds"], ["b", "a:*", "b"], timedelta(hours=1)
     )
-    assert (key.scopes, key.act_as) == (frozenset({"runs:read", "admin"}), ("a:*", "b"))
+    assert (key.scopes, key.act_as) == (frozenset({"runs:read", "admin", "tool:refunds"}), ("a:*", "b"))
     assert key.expire_time == key.create_time + timedelta(hours=1)
     everlasting, _ = await administration.create(PrincipalKind.USER, "ann", iter(ALL_SCOPES), lifetime=None)
     assert (everlasting.scopes, everlasting.expire_time) == (ALL_SCOPES, None)
@@ -70,6 +70,8 @@ async def test_a_key_has_what_was_asked_for() -> None:
         (PrincipalKind.USER, "a b", [], [], ["principal"]),
         (PrincipalKind.USER, "", [], [], ["principal"]),
         (PrincipalKind.USER, "ann", ["runs:delete"], [], ["scopes"]),
+        (PrincipalKind.USER, "ann", ["tool:*"], [], ["scopes"]),
+        (PrincipalKind.USER, "ann", ["tool:a b"], [], ["scopes"]),
         (PrincipalKind.USER, "ann", [], ["bob"], ["act_as"]),
         (PrincipalKind.SERVICE, "bot", [], ["*x"], ["act_as"]),
         (PrincipalKind.SERVICE, "-", ["x"], ["a**"], ["principal", "scopes", "act_as"]),

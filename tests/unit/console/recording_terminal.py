@@ -26,6 +26,14 @@ class RecordingTerminal:
         self.lines.append(question)
         return self._answers.pop(0) if self._answers else ""
 
+    async def choose(self, choices: str, keys: str) -> str:  # noqa: ARG002 - nobody presses one
+        self.lines.append(choices)
+        await asyncio.Event().wait()
+        return ""
+
+    async def ask_aside(self, question: str) -> str | None:
+        return await self.ask(question)
+
     def line(self, text: str = "", style: Style = Style.PLAIN) -> None:  # noqa: ARG002 - the words are what is tested
         self.lines.append(text)
 

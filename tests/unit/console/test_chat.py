@@ -70,14 +70,13 @@ async def test_messages_are_answered_in_one_conversation_until_a_new_one() -> No
 
 
 async def test_slash_commands_are_not_sent() -> None:
-    run = ScriptedRun(agents=[Agent(agent_id="assistant", description="helps", tool_names=["calculator", "clock"])])
-    code, terminal = await chat(run, "/help", "/what", "/tools", "/agent", "/agent nobody", "/quit", "never read")
+    run = ScriptedRun(agents=[Agent(agent_id="assistant", description="helps")])
+    code, terminal = await chat(run, "/help", "/what", "/agent", "/agent nobody", "/quit", "never read")
     assert code == ExitCode.OK
     help_shown, *others = terminal.lines
     assert "/new" in help_shown
     assert others == [
         "there is no /what; /help lists the commands",
-        "calculator\nclock",
         "* assistant            helps",
         "there is no agent nobody; /agent lists them",
     ]

@@ -120,6 +120,8 @@ async def test_the_options_of_the_connection_stand_before_or_after_the_command(
         (("ask",), b"x" * (QUESTION_LIMIT + 1)),
         (("ask", "hi", "--deadline", "soon"), b""),
         (("ask", "hi", "--unknown"), b""),
+        (("ask", "hi", "--approvals", "maybe"), b""),
+        (("tools", "settle", "call_1", "maybe"), b""),
         (("ask", "hi", "--root-certificates", "/nowhere"), b""),
         (("ask", "hi", "--target", "example.org:1", "--api-key", "secret"), b""),
         (("unknown",), b""),

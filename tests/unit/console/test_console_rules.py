@@ -70,7 +70,15 @@ def test_slash_commands_are_whole_lines(line: str, command: SlashCommand | None)
     assert (invocation and invocation.command) is command
 
 
-def test_slash_commands_have_at_most_one_argument() -> None:
+def test_commands_with_verbs_take_the_rest_of_the_line() -> None:
+    assert slash_command("/approvals") == Invocation(SlashCommand.APPROVALS, "", "/approvals")
+    assert slash_command("/approvals deny 1 too  dear ") == Invocation(
+        SlashCommand.APPROVALS, "deny 1 too  dear", "/approvals"
+    )
+    assert slash_command("/tools settle 1 not") == Invocation(SlashCommand.TOOLS, "settle 1 not", "/tools")
+
+
+def test_other_slash_commands_have_at_most_one_argument() -> None:
     assert slash_command("/resume 3") == Invocation(SlashCommand.RESUME, "3", "/resume")
     assert slash_command("/agent") == Invocation(SlashCommand.AGENT, "", "/agent")
     assert slash_command("/resume 3 4") is None
@@ -86,6 +94,11 @@ def test_every_command_is_in_the_help_and_is_completed() -> None:
         command.value for command in SUMMARIES
     ]
     assert not list(SlashCompleter().get_completions(Document("what is /"), CompleteEvent()))
+
+
+def test_verbs_are_completed_behind_their_command() -> None:
+    verbs = SlashCompleter().get_completions(Document("/approvals a"), CompleteEvent())
+    assert [found.text for found in verbs] == ["/approvals approve", "/approvals always"]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("0.25", 0.25)])

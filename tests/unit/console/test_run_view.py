@@ -1,8 +1,10 @@
 """A run as its user sees it."""
 
 import grpc
+from parley.v1.approval_pb2 import APPROVAL_STATE_DENIED
 from parley.v1.run_event_pb2 import (
     ApprovalRequested,
+    ApprovalResolved,
     AttemptRestarted,
     HistoryCompacted,
     MessageCompleted,
@@ -13,14 +15,17 @@ from parley.v1.run_event_pb2 import (
     RunWarning,
     TextDelta,
     ToolCallFinished,
+    ToolCallProgress,
     ToolCallStarted,
     UsageUpdated,
 )
 from parley.v1.tool_pb2 import TOOL_CALL_STATUS_ERROR, TOOL_CALL_STATUS_OK
 from parley_client import UnavailableError
+from parley_console.live_display import LiveDisplay
 from parley_console.plain_display import PlainDisplay
 from parley_console.run_view import RunView
 from unit.console.fake_terminal import pipe, plain_terminal
+from unit.console.recording_terminal import RecordingTerminal
 
 LOST = UnavailableError(grpc.StatusCode.UNAVAILABLE, "gone")
 
@@ -44,6 +49,10 @@ def finished(call_id: str, value: str) -> RunEvent:
             call_id=call_id, name="calculator", status=TOOL_CALL_STATUS_OK, result_json=f'"{value}"'
         )
     )
+
+
+def progress(call_id: str, message: str, fraction: float | None = None) -> RunEvent:
+    return RunEvent(tool_call_progress=ToolCallProgress(call_id=call_id, message=message, fraction=fraction))
 
 
 END = RunEvent(run_finished=RunFinished())
@@ -84,6 +93,26 @@ def test_calls_side_by_side_keep_their_lines() -> None:
         '⚙ calculator(expression="1+1") → 2\n'
         '⚙ calculator(expression="2+2") → 4\n'
     )
+
+
+def test_a_call_on_a_terminal_shows_how_far_it_is_on_its_own_line() -> None:
+    events = [started("1", "1+1"), progress("1", "a"), progress("1", "b", 0.5), finished("1", "2")]
+    call = '⚙ calculator(expression="1+1")'
+    assert on_one_terminal(*events) == f"{call}\r{call} … a\x1b[K\r{call} … 50% b\x1b[K\r{call}\x1b[K → 2\n"
+    warned = RunEvent(warning=RunWarning(reason="MODEL_FALLBACK", message="b"))
+    assert on_one_terminal(events[0], events[1], warned) == (
+        f"{call}\r{call} … a\x1b[K\r{call}\x1b[K …\nMODEL_FALLBACK: b\n"
+    )
+    assert on_one_terminal(events[0], started("2", "2+2"), events[1]).count(" … a") == 0
+    answer, notes = on_pipe_and_terminal(*events)
+    assert (answer, notes.count("\n")) == ("", 1)
+
+
+def test_progress_never_needs_a_second_row() -> None:
+    told = on_one_terminal(started("1", "1+1"), progress("1", "数" * 100))
+    assert told.endswith("数\x1b[K")
+    assert told.count("数") == 22
+    assert "…" not in on_one_terminal(started("1", "1" * 70), progress("1", "a"))
 
 
 def test_a_call_that_fails_says_so() -> None:
@@ -142,12 +171,22 @@ def test_a_run_taken_up_again_says_that_the_answer_begins_anew() -> None:
     assert answer == "Half\nA whole one.\n"
 
 
-def test_the_queue_and_approvals_are_told() -> None:
+def test_the_queue_is_told() -> None:
     assert on_one_terminal(RunEvent(run_accepted=RunAccepted(queue_position=2))) == (
         "waiting for 2 earlier run(s) of this conversation\n"
     )
-    asked = ApprovalRequested(tool_name="send_mail", arguments_json='{"to": "ann"}')
-    assert on_one_terminal(RunEvent(approval_requested=asked)) == 'send_mail(to="ann") waits for your approval\n'
+
+
+def test_a_call_says_that_it_waits_until_its_approval_is_settled() -> None:
+    terminal = RecordingTerminal()
+    view = RunView(LiveDisplay(terminal))
+    view.show(started("1", "1+1"))
+    view.show(RunEvent(approval_requested=ApprovalRequested(approval_id="a", call_id="1", tool_name="calculator")))
+    assert terminal.live[-1] == '⚙ calculator(expression="1+1") … waits for your approval'
+    denied = ApprovalResolved(approval_id="a", call_id="1", state=APPROVAL_STATE_DENIED, reason="no\x1b[2J sums")
+    view.show(RunEvent(approval_resolved=denied))
+    assert terminal.live[-1] == '⚙ calculator(expression="1+1") …'
+    assert terminal.lines == [r"calculator denied: no\x1b[2J sums"]
 
 
 def test_a_lost_connection_is_told_once_per_break() -> None:

@@ -56,7 +56,8 @@ def test_it_is_always_one_line_of_bounded_length(name: str, argument: str, resul
     finished = ToolCallFinished(status=TOOL_CALL_STATUS_OK, result_json=json.dumps(result))
     for line in (call_text(name, arguments_json), result_text(finished, arguments_json)):
         assert "\n" not in line
-        assert len(line) <= len(name) + 122
+        assert len(line) <= 64 + 102
+    assert call_text(name, arguments_json).isprintable()
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from model_server import ModelServer, RawAnswer, text_frame
+from parley_server import breaker as breaker_module
+from parley_server.breaker import MIN_CALLS, BreakerState
 from parley_server.domain.errors import Reason
 from parley_server.domain.run import ModelOptions
-from parley_server.llm import breaker as breaker_module
 from parley_server.llm import resilient_service
-from parley_server.llm.breaker import MIN_CALLS, BreakerState
 from parley_server.llm.model_errors import BreakerOpenError
 from parley_server.llm.model_service import ModelChunk, ModelError, ModelRequest, ModelService, TextChunk
 from parley_server.llm.openai_service import OpenAIService

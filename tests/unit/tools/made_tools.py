@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Unpack
 
 from parley_server.domain.tool import ToolEffect, ToolSpec
-from parley_server.tools.tool import JsonObject, ToolContext
+from parley_server.tools.tool import CallRules, JsonObject, ToolContext
 
 Behaviour = Callable[[ToolContext, JsonObject], Awaitable[object]]
 
@@ -26,7 +27,12 @@ class MadeTool:
 
 
 def made_tool(
-    name: str, behaviour: Behaviour = echo, *, effect: ToolEffect = ToolEffect.READ, timeout_s: float = 5.0
+    name: str,
+    behaviour: Behaviour = echo,
+    *,
+    effect: ToolEffect = ToolEffect.READ,
+    timeout_s: float = 5.0,
+    **rules: Unpack[CallRules],
 ) -> MadeTool:
     """Make a tool that takes any object."""
-    return MadeTool(ToolSpec(name, f"Does {name}.", '{"type":"object"}', effect, timeout_s), behaviour)
+    return MadeTool(ToolSpec(name, f"Does {name}.", '{"type":"object"}', effect, timeout_s, **rules), behaviour)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parley_server.domain.run_event import ToolCallStarted
 from parley_server.domain.tool import ToolCallStatus, ToolEffect
-from parley_server.tools.call_manager import MAX_CALLS_PER_TURN, ToolCallManager
+from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.errors import ToolError
-from parley_server.tools.executions import MAX_CONCURRENT_CALLS
 from parley_server.tools.fingerprint import fingerprint, idempotency_key
+from parley_server.tools.limits import MAX_CALLS_PER_TURN, MAX_PARALLEL_CALLS
 from parley_server.tools.registry import ToolRegistry
 from parley_server.tools.tool import JsonObject, ToolContext, tool
 from pydantic import BaseModel, ConfigDict
@@ -60,10 +60,12 @@ async def test_a_tool_learns_user_key_and_deadline_from_its_context() -> None:
 async def test_at_most_eight_run_at_once_and_all_eight_do() -> None:
     counting = Counting()
     results = await run(
-        [made_tool("count", counting)], [a_call(n, "count") for n in range(MAX_CALLS_PER_TURN)], RunSink()
+        [made_tool("count", counting, per_user_concurrency=32)],
+        [a_call(n, "count") for n in range(MAX_CALLS_PER_TURN)],
+        RunSink(),
     )
     assert set(statuses(results)) == {Status.OK}
-    assert counting.most == MAX_CONCURRENT_CALLS
+    assert counting.most == MAX_PARALLEL_CALLS
 
 
 async def test_of_a_thousand_calls_thirty_two_run() -> None:
@@ -110,7 +112,7 @@ async def test_a_tool_outside_of_the_runs_own_is_unknown(name: str) -> None:
 
 async def test_without_tools_every_call_is_unknown() -> None:
     manager = ToolCallManager(ToolRegistry())
-    results = await manager.run(context_of(), manager.plan("run_1", [a_call(1, "x")], ()), RunSink())
+    results = await manager.run(context_of(), manager.plan(context_of(), "run_1", [a_call(1, "x")], ()), RunSink())
     assert error_of(results[0])["hint"] == "There are no tools in this run."
 
 

@@ -9,7 +9,7 @@ from parley_server.domain.run_event import ItemEvent, ToolCallFinished
 from parley_server.domain.tool import CallRecord, ToolCallStatus, ToolEffect
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.errors import ToolError
-from parley_server.tools.executions import MAX_CONCURRENT_CALLS
+from parley_server.tools.limits import MAX_PARALLEL_CALLS
 from parley_server.tools.registry import ToolRegistry
 from parley_server.tools.tool import JsonObject, ToolContext
 from unit.tools.made_tools import made_tool
@@ -137,9 +137,9 @@ async def test_cancelling_the_run_cancels_its_tools_at_once_and_emits_nothing_mo
         return None
 
     sink = RunSink()
-    manager = ToolCallManager(ToolRegistry([made_tool("notice", notice)]))
+    manager = ToolCallManager(ToolRegistry([made_tool("notice", notice, per_user_concurrency=8)]))
     calls = [a_call(n, "notice") for n in range(12)]
-    task = asyncio.create_task(manager.run(context_of(), manager.plan("run_1", calls, ["notice"]), sink))
+    task = asyncio.create_task(manager.run(context_of(), manager.plan(context_of(), "run_1", calls, ["notice"]), sink))
     await asyncio.sleep(0.02)
     told = len(sink.events)
     task.cancel()
@@ -147,7 +147,7 @@ async def test_cancelling_the_run_cancels_its_tools_at_once_and_emits_nothing_mo
         with pytest.raises(asyncio.CancelledError):
             await task
     await asyncio.sleep(0.01)
-    assert sorted(cancelled) == sorted(f"call_{n}" for n in range(MAX_CONCURRENT_CALLS))
+    assert sorted(cancelled) == sorted(f"call_{n}" for n in range(MAX_PARALLEL_CALLS))
     release.set()
     await asyncio.sleep(0.01)
     assert len(sink.events) == told == 12
@@ -171,6 +171,6 @@ async def test_a_log_that_fails_stops_the_tools() -> None:
     manager = ToolCallManager(ToolRegistry([made_tool("echo"), made_tool("notice", notice)]))
     calls = [a_call(1, "echo"), a_call(2, "notice")]
     with pytest.raises(OSError, match="gone"):
-        await manager.run(context_of(), manager.plan("run_1", calls, ["echo", "notice"]), FailingSink())
+        await manager.run(context_of(), manager.plan(context_of(), "run_1", calls, ["echo", "notice"]), FailingSink())
     async with asyncio.timeout(1):
         await stopped.wait()

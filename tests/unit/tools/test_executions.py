@@ -4,13 +4,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from parley_server.domain.errors import NotFoundError
 from parley_server.domain.run_event import MessageCompleted, ToolCallFinished, ToolCallStarted
 from parley_server.domain.tool import CallRecord, CallState, ToolCallStatus, ToolEffect, UnansweredCall
 from parley_server.tools import executions
 from parley_server.tools.call_manager import ToolCallManager
-from parley_server.tools.executions import MAX_CONCURRENT_CALLS
 from parley_server.tools.fingerprint import fingerprint, idempotency_key
+from parley_server.tools.limits import MAX_PARALLEL_CALLS
 from parley_server.tools.registry import ToolRegistry
 from parley_server.tools.tool import JsonObject, Tool, ToolContext
 from unit.tools.made_tools import made_tool
@@ -39,7 +38,7 @@ async def test_a_turn_is_told_and_journaled_in_one_commit_with_what_the_model_sa
     sink, manager = RunSink(), ToolCallManager(ToolRegistry([made_tool("echo")]))
     calls = [a_call(1, "echo"), a_call(2, "nowhere")]
     said = (MessageCompleted("Let me look."), "item_0")
-    await manager.run(context_of(), manager.plan("run_1", calls, ["echo"]), sink, [said])
+    await manager.run(context_of(), manager.plan(context_of(), "run_1", calls, ["echo"]), sink, [said])
     first, *_ = sink.commits
     kinds = [MessageCompleted, ToolCallStarted, ToolCallStarted, ToolCallFinished]
     assert [type(body) for body in first] == kinds
@@ -58,7 +57,7 @@ async def test_every_tool_is_dispatched_durably_before_it_begins() -> None:
         await asyncio.sleep(0.001)
         return None
 
-    count = MAX_CONCURRENT_CALLS * 2 + 1
+    count = MAX_PARALLEL_CALLS * 2 + 1
     await run([made_tool("look", look, effect=WRITE)], [a_call(n, "look") for n in range(count)], sink)
     assert dispatched == [True] * count
 
@@ -79,7 +78,7 @@ async def test_a_cancel_waits_for_a_write_alone_and_only_so_long(heeds: bool, mo
     manager = ToolCallManager(ToolRegistry(tools))
     calls = [a_call(n, name) for n, name in enumerate(("book", "read", "put"))]
     task = asyncio.create_task(
-        manager.run(context_of(), manager.plan("run_1", calls, [tool.spec.name for tool in tools]), sink)
+        manager.run(context_of(), manager.plan(context_of(), "run_1", calls, [tool.spec.name for tool in tools]), sink)
     )
     await begun.wait()
     task.cancel()
@@ -98,17 +97,20 @@ async def test_a_cancel_lets_no_write_begin_that_has_not() -> None:
         await release.wait()
         return await counting(context, arguments)
 
-    sink, manager = RunSink(), ToolCallManager(ToolRegistry([made_tool("wait", wait, effect=WRITE)]))
-    calls = [a_call(n, "wait") for n in range(MAX_CONCURRENT_CALLS + 4)]
-    task = asyncio.create_task(manager.run(context_of(), manager.plan("run_1", calls, ["wait"]), sink))
+    sink, manager = (
+        RunSink(),
+        ToolCallManager(ToolRegistry([made_tool("wait", wait, effect=WRITE, per_user_concurrency=8)])),
+    )
+    calls = [a_call(n, "wait") for n in range(MAX_PARALLEL_CALLS + 4)]
+    task = asyncio.create_task(manager.run(context_of(), manager.plan(context_of(), "run_1", calls, ["wait"]), sink))
     await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.sleep(0.01)
     release.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert len(counting.contexts) == MAX_CONCURRENT_CALLS
-    assert len(sink.finished()) == MAX_CONCURRENT_CALLS
+    assert len(counting.contexts) == MAX_PARALLEL_CALLS
+    assert len(sink.finished()) == MAX_PARALLEL_CALLS
 
 
 async def test_a_cancel_before_a_call_begins_takes_its_dispatch_back() -> None:
@@ -120,7 +122,7 @@ async def test_a_cancel_before_a_call_begins_takes_its_dispatch_back() -> None:
             await super().flush()
 
     sink, manager = Slow(), ToolCallManager(ToolRegistry([made_tool("count", counting, effect=WRITE)]))
-    plan = manager.plan("run_1", [a_call(1, "count")], ["count"])
+    plan = manager.plan(context_of(), "run_1", [a_call(1, "count")], ["count"])
     task = asyncio.create_task(manager.run(context_of(), plan, sink))
     await asyncio.sleep(0)
     task.cancel()
@@ -178,13 +180,17 @@ async def test_a_read_asked_for_twice_is_repeated_once() -> None:
     assert len(counting.contexts) == 1
 
 
-async def test_a_tool_that_is_gone_ends_the_resumption_before_anything_happens() -> None:
+@pytest.mark.parametrize("effect", list(ToolEffect))
+@pytest.mark.parametrize("state", [CallState.PLANNED, CallState.DISPATCHED])
+async def test_a_call_whose_tool_is_gone_is_answered_by_what_is_known_of_it(
+    effect: ToolEffect, state: CallState
+) -> None:
     counting = Counting()
-    with pytest.raises(NotFoundError) as gone:
-        await resume(
-            [made_tool("count", counting)],
-            an_unanswered_call(1, "count", READ, CallState.PLANNED),
-            an_unanswered_call(2, "gone", READ, CallState.PLANNED),
-        )
-    assert gone.value.metadata == {"resource_type": "tool"}
-    assert counting.contexts == []
+    sink = await resume(
+        [made_tool("count", counting)],
+        an_unanswered_call(1, "count", READ, CallState.PLANNED),
+        an_unanswered_call(2, "gone", effect, state),
+    )
+    may_have_happened = state is CallState.DISPATCHED and effect is not READ
+    assert sink.finished()["call_2"].error_code == ("unknown_outcome" if may_have_happened else "unavailable")
+    assert len(counting.contexts) == 1

@@ -27,8 +27,12 @@ def test_a_long_result_keeps_both_ends_inside_valid_json(char: str) -> None:
     parsed = json.loads(told.result_json)
     assert parsed["ok"] is True
     assert parsed["truncated"] is True
-    assert parsed["result"]["head"].startswith('{"text":"')
-    assert parsed["result"]["tail"].endswith('"last":"the end"}')
+    assert json.loads(told.whole_json) == {"text": char * 50_000, "last": "the end"}
+    head, tail = parsed["result"]["head"], parsed["result"]["tail"]
+    assert told.whole_json.startswith(head)
+    assert told.whole_json.endswith(tail)
+    assert (parsed["result_id"], parsed["next_offset"]) == (told.result_id, len(head))
+    assert parsed["total_chars"] == len(told.whole_json)
 
 
 @given(st.text(max_size=20), st.integers(0, 8000))
@@ -40,6 +44,24 @@ def test_no_result_is_above_the_limit(text: str, times: int) -> None:
 
 def test_nul_and_lone_surrogates_are_replaced() -> None:
     assert json.loads(answer({"a\x00": "b\x00\ud800c"}).result_json)["result"] == {"a\ufffd": "b\ufffd\ufffdc"}
+
+
+def test_integers_count_by_their_digits() -> None:
+    with pytest.raises(ToolError) as refused:
+        answer([10**4000] * 2000)
+    assert refused.value.code == "result_too_large"
+
+
+@pytest.mark.parametrize("value", ["😀" * 1_100_000, ["\x01" * 700_000]])
+def test_a_result_that_no_store_takes_whole_is_too_large(value: object) -> None:
+    with pytest.raises(ToolError) as refused:
+        answer(value)
+    assert refused.value.code == "result_too_large"
+
+
+def test_a_text_is_told_as_it_was_edited() -> None:
+    told = answer({"a": "my secret", "secret": [12345]}, lambda text: text.replace("secret", "word"))
+    assert json.loads(told.result_json)["result"] == {"a": "my word", "word": [12345]}
 
 
 def cycle() -> object:

@@ -114,7 +114,7 @@ async def test_a_timed_out_thread_keeps_its_place_until_it_ends(release: threadi
     manager = ToolCallManager(ToolRegistry(tools), threads)
 
     async def call(number: int, name: str) -> ToolCallStatus:
-        plan = manager.plan("run_1", [a_call(number, name)], [tool.spec.name for tool in tools])
+        plan = manager.plan(context_of(), "run_1", [a_call(number, name)], [tool.spec.name for tool in tools])
         [result] = await manager.run(context_of(), plan, RunSink())
         if result.error_code == "unavailable":
             assert error_of(result)["retryable"] is True
@@ -154,7 +154,7 @@ async def test_a_cancelled_run_does_not_wait_for_the_thread_of_a_read(release: t
     threads = ToolThreads()
     manager = ToolCallManager(ToolRegistry([blocking(release)]), threads)
     task = asyncio.create_task(
-        manager.run(context_of(), manager.plan("run_1", [a_call(1, "block")], ["block"]), RunSink())
+        manager.run(context_of(), manager.plan(context_of(), "run_1", [a_call(1, "block")], ["block"]), RunSink())
     )
     await asyncio.sleep(0.01)
     task.cancel()

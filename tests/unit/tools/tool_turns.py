@@ -28,7 +28,9 @@ async def run(
 ) -> tuple[ToolResult, ...]:
     registry = ToolRegistry(tools)
     manager = ToolCallManager(registry)
-    results = await manager.run(context_of(), manager.plan("run_1", calls, allowed or registry.names, max_calls), sink)
+    results = await manager.run(
+        context_of(), manager.plan(context_of(), "run_1", calls, allowed or registry.names, max_calls), sink
+    )
     check(calls, results, sink)
     return results
 

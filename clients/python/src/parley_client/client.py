@@ -11,8 +11,9 @@ from parley.v1.admin_service_pb2 import GetServerInfoRequest, GetServerInfoRespo
 from parley.v1.admin_service_pb2_grpc import AdminServiceStub
 from parley.v1.agent_pb2 import Agent
 from parley.v1.agent_service_pb2 import RunAgentRequest, StartRunRequest
-from parley.v1.run_pb2 import Run, RunState
+from parley.v1.run_pb2 import UNATTENDED_POLICY_UNSPECIFIED, Run, RunState, UnattendedPolicy
 
+from parley_client.approvals import Approvals
 from parley_client.call_metadata import Caller
 from parley_client.channel import open_channel, require_private
 from parley_client.conversations import Conversations
@@ -22,6 +23,7 @@ from parley_client.run_request import Input, Schema, Words, run_spec, steer_requ
 from parley_client.run_stream import OnReconnect, RunStream
 from parley_client.runs import RunCalls
 from parley_client.tls import TlsFiles, tls_from_environment
+from parley_client.tools import Tools
 from parley_client.transport import Transport
 
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
@@ -99,6 +101,7 @@ class ParleyClient:
         request_id: str = "",
         deadline_s: float | None = None,
         output_schema: Schema = "",
+        unattended_policy: UnattendedPolicy.ValueType = UNATTENDED_POLICY_UNSPECIFIED,
         on_reconnect: OnReconnect | None = None,
     ) -> RunStream:
         """Start a run and follow it; entering the returned context waits until the server has accepted the run.
@@ -106,7 +109,8 @@ class ParleyClient:
         `run_input` is the user's words, a list of ContentPart, or a whole RunSpec. `conversation_id` goes on with a
         conversation; empty begins one. The same `request_id` with the same request is the same run; one is made up
         when it is empty. `deadline_s` is how long the run may take. `output_schema` is a JSON Schema that the answer
-        has to fit, as a mapping or as JSON; `RunStream.output_json` is the answer then.
+        has to fit, as a mapping or as JSON; `RunStream.output_json` is the answer then. `unattended_policy` says what
+        happens when a tool call needs an approval: the run waits unless it says otherwise.
         """
         spec = run_spec(
             run_input,
@@ -114,6 +118,7 @@ class ParleyClient:
             conversation_id=conversation_id,
             deadline_s=deadline_s,
             output_schema=output_schema,
+            unattended_policy=unattended_policy,
         )
         request = RunAgentRequest(run=spec, request_id=request_id or uuid.uuid4().hex)
         return RunStream(self._calls.runs, self._reconnect, request=request, on_reconnect=on_reconnect)
@@ -124,7 +129,7 @@ class ParleyClient:
             self._calls.runs, self._reconnect, run_id=run_id, after_seq=after_seq, on_reconnect=on_reconnect
         )
 
-    async def start(
+    async def start(  # noqa: PLR0913 - as above
         self,
         run_input: Input,
         *,
@@ -133,6 +138,7 @@ class ParleyClient:
         request_id: str = "",
         deadline_s: float | None = None,
         output_schema: Schema = "",
+        unattended_policy: UnattendedPolicy.ValueType = UNATTENDED_POLICY_UNSPECIFIED,
     ) -> Run:
         """Start a run and leave it to itself; `watch` follows it later. The arguments are those of `run`."""
         spec = run_spec(
@@ -141,6 +147,7 @@ class ParleyClient:
             conversation_id=conversation_id,
             deadline_s=deadline_s,
             output_schema=output_schema,
+            unattended_policy=unattended_policy,
         )
         return await self._calls.runs.start(StartRunRequest(run=spec, request_id=request_id or uuid.uuid4().hex))
 
@@ -185,6 +192,16 @@ class ParleyClient:
         return self._calls.conversations
 
     @property
+    def approvals(self) -> Approvals:
+        """What the user is asked before tools are called."""
+        return self._calls.approvals
+
+    @property
+    def tools(self) -> Tools:
+        """The server's tools and the calls of them in the user's runs."""
+        return self._calls.tools
+
+    @property
     def _calls(self) -> "_OpenClient":
         if self._open is None:
             raise RuntimeError("the client is not open: use it inside `async with ParleyClient() as client:`")
@@ -198,4 +215,6 @@ class _OpenClient:
         self.transport = transport
         self.runs = RunCalls(transport)
         self.conversations = Conversations(transport)
+        self.approvals = Approvals(transport)
+        self.tools = Tools(transport)
         self.admin = AdminServiceStub(transport.channel)

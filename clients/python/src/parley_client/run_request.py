@@ -8,7 +8,7 @@ from typing import TypeAlias
 from google.protobuf.duration_pb2 import Duration
 from parley.v1.agent_service_pb2 import SteerRunRequest
 from parley.v1.content_pb2 import ContentPart
-from parley.v1.run_pb2 import Limits, RunSpec
+from parley.v1.run_pb2 import UNATTENDED_POLICY_UNSPECIFIED, Limits, RunSpec, UnattendedPolicy
 
 Words: TypeAlias = "str | Sequence[ContentPart]"
 Input: TypeAlias = "Words | RunSpec"
@@ -22,6 +22,7 @@ def run_spec(
     conversation_id: str = "",
     deadline_s: float | None = None,
     output_schema: Schema = "",
+    unattended_policy: UnattendedPolicy.ValueType = UNATTENDED_POLICY_UNSPECIFIED,
 ) -> RunSpec:
     """Build the spec of a run from a text, from parts, or from a spec whose fields the keywords override when set."""
     spec = RunSpec()
@@ -30,7 +31,12 @@ def run_spec(
     else:
         spec.input.extend(_parts(run_input))
     schema_json = output_schema if isinstance(output_schema, str) else json.dumps(output_schema)
-    overrides = RunSpec(agent_id=agent, conversation_id=conversation_id, output_schema_json=schema_json)
+    overrides = RunSpec(
+        agent_id=agent,
+        conversation_id=conversation_id,
+        output_schema_json=schema_json,
+        unattended_policy=unattended_policy,
+    )
     if deadline_s is not None:
         overrides.limits.CopyFrom(Limits(deadline=_duration(deadline_s)))
     spec.MergeFrom(overrides)

@@ -19,12 +19,14 @@ from typing import Concatenate, Generic, ParamSpec, Self, TypeVar
 from parley.v1.run_event_pb2 import RunEvent, RunFinished
 
 from parley_client import client as asynchronous
+from parley_client.approvals import Approvals as AsyncApprovals
 from parley_client.conversations import Conversations as AsyncConversations
 from parley_client.errors import ParleyError
 from parley_client.loop_thread import LOOP_THREAD
 from parley_client.run_stream import RunStream as AsyncRunStream
+from parley_client.tools import Tools as AsyncTools
 
-__all__ = ["Conversations", "ParleyClient", "RunStream"]
+__all__ = ["Approvals", "Conversations", "ParleyClient", "RunStream", "Tools"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -179,6 +181,24 @@ class Conversations(_Face[AsyncConversations]):
     messages = _listing(AsyncConversations.messages)
 
 
+class Approvals(_Face[AsyncApprovals]):
+    """`parley_client.Approvals`, blocking."""
+
+    list = _listing(AsyncApprovals.list)
+    get = _blocking(AsyncApprovals.get)
+    approve = _blocking(AsyncApprovals.approve)
+    deny = _blocking(AsyncApprovals.deny)
+
+
+class Tools(_Face[AsyncTools]):
+    """`parley_client.Tools`, blocking."""
+
+    list = _listing(AsyncTools.list)
+    calls = _listing(AsyncTools.calls)
+    resolve = _blocking(AsyncTools.resolve)
+    result = _blocking(AsyncTools.result)
+
+
 class ParleyClient(_Face[asynchronous.ParleyClient]):
     """`parley_client.ParleyClient`, blocking: a connection to a server, open for the length of a `with`."""
 
@@ -222,3 +242,13 @@ class ParleyClient(_Face[asynchronous.ParleyClient]):
     def conversations(self) -> Conversations:
         """The user's conversations."""
         return Conversations(self.behind.conversations)
+
+    @property
+    def approvals(self) -> Approvals:
+        """What the user is asked before tools are called."""
+        return Approvals(self.behind.approvals)
+
+    @property
+    def tools(self) -> Tools:
+        """The server's tools and the calls of them in the user's runs."""
+        return Tools(self.behind.tools)

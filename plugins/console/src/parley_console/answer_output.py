@@ -10,17 +10,20 @@ from parley_client import ParleyError, RunEvent, RunFinished, RunStream
 
 from parley_console.enum_names import name_of
 from parley_console.run_view import RunView
+from parley_console.unattended import EventListener
 
 
 class TextOutput:
-    """Shows the run; the answer's text is the output."""
+    """Shows the run; the answer's text is the output. `listener` hears every event after it was shown."""
 
-    def __init__(self, view: RunView) -> None:
+    def __init__(self, view: RunView, listener: EventListener) -> None:
         self._view = view
+        self._listener = listener
 
     def show(self, event: RunEvent) -> None:
         """Take the run's next event."""
         self._view.show(event)
+        self._listener.show(event)
 
     def interrupted(self) -> None:
         """Take the news that Ctrl-C was pressed."""
@@ -32,6 +35,7 @@ class TextOutput:
 
     def finish(self, stream: RunStream | None, failure: ParleyError | None = None) -> None:  # noqa: ARG002 - for the others
         """Take the end: of the run, of our patience with it, or the failure of a call."""
+        self._listener.close()
         self._view.settle()
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from parley_client import Conversation, ParleyClient, ParleyError
 
+from parley_console.approval_commands import ApprovalCommands
 from parley_console.dialogue import Dialogue
 from parley_console.exit_codes import ExitCode
 from parley_console.failure_text import call_failure
@@ -18,6 +19,7 @@ from parley_console.recent import last_conversation_id, list_conversations, rece
 from parley_console.screen import Style
 from parley_console.slash_commands import Invocation, SlashCommand, help_text, slash_command
 from parley_console.terminal import Terminal
+from parley_console.tool_commands import ToolCommands
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Chat:
         self._terminal = terminal
         self._opening = opening
         self._dialogue = Dialogue(client, terminal, sigint, opening.agent)
+        self._approvals = ApprovalCommands(client, terminal)
+        self._tool_commands = ToolCommands(client, terminal, how="/tools settle NUMBER happened|not tells it")
         self._listed: list[Conversation] = []
         self._perform: Final[dict[SlashCommand, Callable[[str], Awaitable[None]]]] = {
             SlashCommand.HELP: self._help,
@@ -46,6 +50,7 @@ class Chat:
             SlashCommand.RESUME: self._resume,
             SlashCommand.AGENT: self._agent,
             SlashCommand.TOOLS: self._tools,
+            SlashCommand.APPROVALS: self._approvals.obey,
         }
 
     async def run(self) -> ExitCode:
@@ -152,10 +157,8 @@ class Chat:
             mark = "*" if agent.agent_id == self._dialogue.agent else " "
             self._terminal.line(f"{mark} {agent.agent_id:<20} {agent.description or agent.display_name}")
 
-    async def _tools(self, _argument: str) -> None:
-        for agent in await self._client.agents():
-            if agent.agent_id == self._dialogue.agent:
-                self._terminal.line("\n".join(agent.tool_names) or "no tools")
+    async def _tools(self, argument: str) -> None:
+        await self._tool_commands.obey(argument, self._dialogue.agent)
 
     def _is_free(self) -> bool:
         if self._dialogue.is_busy:

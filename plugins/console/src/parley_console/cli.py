@@ -4,20 +4,20 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import click
 
+from parley_console.approvals_cli import approvals
 from parley_console.connection import Connection
+from parley_console.connection_options import READABLE_FILE, Command, connection_options
 from parley_console.durations import duration_s
 from parley_console.exit_codes import ExitCode
 from parley_console.question import read_schema, read_text
+from parley_console.tools_cli import tools
 from parley_console.version import VERSION
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 _PICK: Final = "?"  # no conversation has such an id
-_READABLE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -32,52 +32,6 @@ def run(arguments: Sequence[str]) -> int:
     except UnicodeEncodeError:  # the contract's strings are UTF-8, and what was given is not
         click.echo("Error: an argument is not UTF-8", err=True)
         return ExitCode.USAGE
-
-
-def _remember(context: click.Context, parameter: click.Parameter, value: object) -> None:
-    """Keep what an option says of the connection, before the command's name or after it; the latter wins."""
-    if value and parameter.name:
-        setattr(context.ensure_object(Connection), parameter.name, value)
-
-
-def _file_option(name: str, text: str) -> Callable[[Command], Command]:
-    return click.option(name, type=_READABLE, metavar="FILE", help=text, expose_value=False, callback=_remember)
-
-
-def _connection_options(command: Command) -> Command:
-    for option in (
-        _file_option("--client-key", "The key of that certificate, as PEM [PARLEY_CLIENT_KEY]."),
-        _file_option(
-            "--client-certificate", "Certificate to show to the server over TLS, as PEM [PARLEY_CLIENT_CERTIFICATE]."
-        ),
-        _file_option(
-            "--root-certificates",
-            "Roots to trust over TLS, as PEM [PARLEY_ROOT_CERTIFICATES, else the ones gRPC brings].",
-        ),
-        click.option(
-            "--tls",
-            is_flag=True,
-            help="Use TLS. An API key crosses a network in no other way [PARLEY_TLS].",
-            expose_value=False,
-            callback=_remember,
-        ),
-        click.option(
-            "--api-key",
-            metavar="KEY",
-            help="API key. Others on this machine see it here; better set PARLEY_API_KEY.",
-            expose_value=False,
-            callback=_remember,
-        ),
-        click.option(
-            "--target",
-            metavar="ADDRESS",
-            help="Server, HOST:PORT or unix:PATH [PARLEY_TARGET, else 127.0.0.1:50051].",
-            expose_value=False,
-            callback=_remember,
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 def _conversation_options(*, may_pick: bool) -> Callable[[Command], Command]:
@@ -104,7 +58,7 @@ def _conversation_options(*, may_pick: bool) -> Callable[[Command], Command]:
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@_connection_options
+@connection_options
 @_conversation_options(may_pick=True)
 @click.version_option(VERSION, prog_name="parley")
 @click.pass_context
@@ -131,10 +85,18 @@ def parley(context: click.Context, agent: str, continue_last: bool, resume: str)
 @click.argument("words", metavar="[TEXT]", nargs=-1)
 @_conversation_options(may_pick=False)
 @click.option("--deadline", type=duration_s, metavar="TIME", help="Time the run may take: 90, 90s, 1.5m, 2h.")
-@click.option("--schema", type=_READABLE, metavar="FILE", help="JSON Schema the answer has to fit; prints the JSON.")
+@click.option(
+    "--schema", type=READABLE_FILE, metavar="FILE", help="JSON Schema the answer has to fit; prints the JSON."
+)
+@click.option(
+    "--approvals",
+    type=click.Choice(["wait", "deny", "fail"]),
+    help="When a tool needs your approval: wait for it, go on without the tool, or fail. "
+    "[At a terminal you are asked; elsewhere: fail]",
+)
 @click.option("--json", "form", flag_value="OBJECT", help="Print one JSON object when the run has ended.")
 @click.option("--stream-json", "form", flag_value="EVENT_LINES", help="Print every event as a line of JSON.")
-@_connection_options
+@connection_options
 @click.pass_context
 def ask(  # noqa: PLR0913 - an option each
     context: click.Context,
@@ -145,13 +107,16 @@ def ask(  # noqa: PLR0913 - an option each
     resume: str = "",
     deadline: float | None = None,
     schema: Path | None = None,
+    approvals: str | None = None,
     form: str | None = None,
 ) -> int:
     """Ask one question and print the answer alone. TEXT `-`, or no TEXT and a pipe: read standard input."""
     text = read_text(words)
     from parley_console.ask import Form, Question, run_ask  # noqa: PLC0415 - gRPC is not for --help
+    from parley_console.unattended import OnApproval  # noqa: PLC0415
 
-    question = Question(text, agent, deadline, continue_last, resume, read_schema(schema))
+    on_approval = OnApproval(approvals) if approvals else None
+    question = Question(text, agent, deadline, continue_last, resume, read_schema(schema), on_approval)
     return run_ask(context.ensure_object(Connection), question, Form[form or "TEXT"])
 
 
@@ -166,3 +131,7 @@ def completion(shell: str) -> int:
         raise click.UsageError(f"no completion for {shell}")
     click.echo(of_shell(parley, {}, "parley", "_PARLEY_COMPLETE").source())
     return ExitCode.OK
+
+
+parley.add_command(approvals)
+parley.add_command(tools)

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections import deque
+from typing import Final
 
 from parley_client import ParleyClient, ParleyError, RunEvent, RunStream
 
+from parley_console.approval_questions import ApprovalQuestions
 from parley_console.failure_text import call_failure, run_failure, shortfall
 from parley_console.following import Ending, follow
 from parley_console.interrupts import Sigint
@@ -13,6 +15,8 @@ from parley_console.run_view import RunView
 from parley_console.screen import Style
 from parley_console.terminal import Terminal
 from parley_console.turn import Turn
+
+_LATER: Final = "the run waits; /approvals answers it"
 
 
 class Dialogue:
@@ -27,6 +31,7 @@ class Dialogue:
         self._terminal = terminal
         self._sigint = sigint
         self._view = RunView(LiveDisplay(terminal))
+        self._questions = ApprovalQuestions(client, terminal, _LATER)
         self._turn: Turn | None = None
         self._waiting: deque[Turn] = deque()
         self._sent = asyncio.Event()
@@ -112,6 +117,7 @@ class Dialogue:
         try:
             return await follow(stream, self, self._sigint)
         finally:
+            self._questions.close()
             self._view.settle()
 
     def _way_back(self) -> str:
@@ -126,6 +132,7 @@ class Dialogue:
             self.conversation_id = event.conversation_id
             self._may_announce.set()
         self._view.show(event)
+        self._questions.show(event)
 
     def interrupted(self) -> None:
         """Take the news that Ctrl-C was pressed."""

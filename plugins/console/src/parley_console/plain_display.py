@@ -16,6 +16,8 @@ class PlainDisplay:
         self._progress = progress
         self._errors = errors
         self._open_call_id = ""
+        self._open_call = ""
+        self._told_progress = False
 
     def text(self, text: str) -> None:
         """Write it at once."""
@@ -29,16 +31,20 @@ class PlainDisplay:
     def call_started(self, call_id: str, call: str) -> None:
         """Begin a line that the result will end."""
         self._make_room()
-        self._progress.write(f"⚙ {call}", Style.DIM)
-        self._open_call_id = call_id
+        self._open_call_id, self._open_call = call_id, f"⚙ {call}"
+        self._progress.write(self._open_call, Style.DIM)
 
     def call_progress(self, call_id: str, progress: str) -> None:
-        """Say nothing: a line that was written cannot be changed."""
+        """Write the call's line anew where a terminal has it open; elsewhere what was written cannot be changed."""
+        if self._open_call_id == call_id and self._progress.can_rewrite(self._open_call):
+            self._progress.rewrite(f"{self._open_call} … {progress}".rstrip(), Style.DIM)
+            self._told_progress = True
 
     def call_finished(self, call_id: str, call: str, result: str, *, worked: bool) -> None:
         """End the call's line, or write one when others came between."""
         if self._open_call_id != call_id:
             self.call_started(call_id, call)
+        self._forget_progress()
         self._progress.write(" → " if worked else " ✗ ", Style.DIM)
         self._progress.write(result, Style.DIM if worked else Style.RED)
         self._progress.write("\n")
@@ -76,5 +82,11 @@ class PlainDisplay:
     def _close_call(self) -> None:
         """Leave a call that is still under way on a line of its own."""
         if self._open_call_id:
+            self._forget_progress()
             self._progress.write(" …\n", Style.DIM)
         self._open_call_id = ""
+
+    def _forget_progress(self) -> None:
+        if self._told_progress:
+            self._progress.rewrite(self._open_call, Style.DIM)
+            self._told_progress = False

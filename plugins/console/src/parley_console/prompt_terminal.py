@@ -13,6 +13,7 @@ from prompt_toolkit.application import Application
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 
+from parley_console.aside import Aside
 from parley_console.frame_output import FrameOutput
 from parley_console.history import open_history
 from parley_console.interrupts import Sigint
@@ -24,6 +25,7 @@ from parley_console.word_wrap import last_rows
 
 PROMPT: Final = "you> "
 _QUEUED: Final = "ansibrightblack"
+_CHOICES: Final = "bold"
 _MAX_LIVE_ROWS: Final = 6
 _ROWS_FOR_TYPING: Final = 3
 _FRAME_S: Final = 0.03
@@ -45,6 +47,7 @@ class PromptTerminal:
         self._live = ""
         self._queued: list[str] = []
         self._prompt = PROMPT
+        self._aside = Aside(self._redraw)
         self._session = self._new_session(sigint)
         self._running: asyncio.Task[str] | None = None
 
@@ -68,8 +71,7 @@ class PromptTerminal:
     async def read(self) -> str | None:
         """Return the next text that was sent; None once the user has left."""
         text = await self._sent.get()
-        # Bytes that were no UTF-8 cannot be sent.
-        return None if text is None else text.encode(errors="replace").decode()
+        return None if text is None else _utf8(text)
 
     async def ask(self, question: str) -> str:
         """Return what was typed at a prompt of its own; empty when the user has left."""
@@ -84,9 +86,23 @@ class PromptTerminal:
             self._sent.put_nowait(None)  # for the reader of the lines, too
         return (answer or "").strip()
 
+    async def choose(self, choices: str, keys: str) -> str:
+        """Return which of the keys is pressed; what the user has typed by then stays his message."""
+        return await self._aside.choose(choices, keys)
+
+    async def ask_aside(self, question: str) -> str | None:
+        """Return the next line, which goes to nobody else; None when Ctrl-C or Esc takes the answer back."""
+        try:
+            return await self._aside.ask(question)
+        finally:
+            self._session.default_buffer.reset()  # half an answer is no message
+
     def send(self, text: str) -> None:
         """Take a text that is ready."""
-        self._sent.put_nowait(text)
+        if self._aside.question:
+            self._aside.send(_utf8(text))
+        else:
+            self._sent.put_nowait(text)
 
     def warn_of_leaving(self) -> None:
         """Say what a second Ctrl-C would do."""
@@ -117,6 +133,9 @@ class PromptTerminal:
     def _app(self) -> Application[str]:
         return self._session.app
 
+    def _redraw(self) -> None:
+        self._app.invalidate()
+
     def _new_session(self, sigint: Sigint) -> PromptSession[str]:
         is_command = Condition(lambda: session.default_buffer.text.startswith("/"))
         session: PromptSession[str] = PromptSession(
@@ -127,10 +146,11 @@ class PromptTerminal:
             completer=SlashCompleter(),
             complete_while_typing=is_command,
             reserve_space_for_menu=6,
-            key_bindings=chat_keys(self, sigint),
+            key_bindings=chat_keys(self, sigint, self._aside),
             erase_when_done=True,
             output=self._output,
         )
+        session.default_buffer.on_text_changed += lambda _: self._aside.touched()
         session.app.min_redraw_interval = _FRAME_S
         session.app.timeoutlen = _ESCAPE_S
         session.app.terminal_size_polling_interval = None  # SIGWINCH tells
@@ -176,7 +196,14 @@ class PromptTerminal:
         """Return what stands before what is being typed: the live area, what waits, and the prompt."""
         rows, columns = self._output.get_size()
         queued = self._queued[: max(0, rows - _ROWS_FOR_TYPING)]
-        most = min(_MAX_LIVE_ROWS, rows - _ROWS_FOR_TYPING - len(queued))
+        aside = last_rows(self._aside.row(self._session.default_buffer.text), columns, _MAX_LIVE_ROWS)
+        most = min(_MAX_LIVE_ROWS, rows - _ROWS_FOR_TYPING - len(queued) - len(aside))
         live = [("", row + "\n") for row in last_rows(printable(self._live), columns, most)]
         waiting = [(_QUEUED, f"queued: {text}"[:columns] + "\n") for text in queued]
-        return [*live, *waiting, ("", self._prompt)]
+        choices = [(_CHOICES, row + "\n") for row in aside]
+        return [*live, *waiting, *choices, ("", self._aside.question or self._prompt)]
+
+
+def _utf8(text: str) -> str:
+    """Replace bytes that were no UTF-8, which cannot be sent."""
+    return text.encode(errors="replace").decode()

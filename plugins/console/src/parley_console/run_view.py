@@ -3,13 +3,23 @@
 from collections.abc import Callable
 from typing import Final
 
-from parley.v1.run_event_pb2 import MessageCompleted, RunEvent, ToolCallFinished, ToolCallProgress, ToolCallStarted
+from parley.v1.run_event_pb2 import (
+    ApprovalRequested,
+    ApprovalResolved,
+    MessageCompleted,
+    RunEvent,
+    ToolCallFinished,
+    ToolCallProgress,
+    ToolCallStarted,
+)
 from parley.v1.tool_pb2 import TOOL_CALL_STATUS_OK
 from parley_client import ParleyError
 
+from parley_console.approval_text import outcome_text
 from parley_console.run_display import RunDisplay
 from parley_console.screen import Style
 from parley_console.tool_line import call_text, progress_text, result_text
+from parley_console.visible_text import visible
 
 
 class RunView:
@@ -30,7 +40,8 @@ class RunView:
             "tool_call_started": lambda event: self._call_started(event.tool_call_started),
             "tool_call_progress": lambda event: self._call_progress(event.tool_call_progress),
             "tool_call_finished": lambda event: self._call_finished(event.tool_call_finished),
-            "approval_requested": self._approval_requested,
+            "approval_requested": lambda event: self._approval_requested(event.approval_requested),
+            "approval_resolved": lambda event: self._approval_resolved(event.approval_resolved),
             "attempt_restarted": self._restarted,
             "history_compacted": lambda _event: self._note("earlier messages were summarized"),
             "warning": lambda event: self._note(f"{event.warning.reason}: {event.warning.message}", Style.YELLOW),
@@ -102,9 +113,13 @@ class RunView:
             worked=finished.status == TOOL_CALL_STATUS_OK,
         )
 
-    def _approval_requested(self, event: RunEvent) -> None:
-        asked = event.approval_requested
-        self._note(f"{call_text(asked.tool_name, asked.arguments_json)} waits for your approval", Style.YELLOW)
+    def _approval_requested(self, asked: ApprovalRequested) -> None:
+        self._display.call_progress(asked.call_id, "waits for your approval")
+
+    def _approval_resolved(self, resolved: ApprovalResolved) -> None:
+        self._display.call_progress(resolved.call_id, "")
+        name = self._calls.get(resolved.call_id, ToolCallStarted()).name
+        self._note(f"{visible(name)} {outcome_text(resolved.state, resolved.reason)}".lstrip())
 
     def _restarted(self, event: RunEvent) -> None:
         discarded = set(event.attempt_restarted.discarded_item_ids)

@@ -2,12 +2,16 @@
 
 import io
 import os
+import unicodedata
 from collections.abc import Mapping
 from enum import Enum
 from typing import Final, TextIO
 
 # Everything a terminal would obey instead of show: C0 without newline and tab, DEL, and C1.
 _OBEYED: Final = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+
+# Where a terminal does not tell.
+_COLUMNS: Final = 80
 
 
 class Style(Enum):
@@ -32,7 +36,21 @@ class Screen:
         self._stream = stream
         self.is_terminal = stream.isatty()
         self._colours = self.is_terminal and wants_colours(environment)
+        self._rewrites = self.is_terminal and environment.get("TERM") != "dumb"
         self.at_line_start = True
+
+    def can_rewrite(self, line: str) -> bool:
+        """Say whether a line that is open may be written anew: only a terminal forgets, and only what is on one row."""
+        return self._rewrites and _cells(line) < self._columns()
+
+    def rewrite(self, line: str, style: Style = Style.PLAIN) -> None:
+        """Write the open line anew in one go, as much of it as fits on a row; after `can_rewrite` of the one before."""
+        shown = printable(line)
+        while _cells(shown) >= self._columns():
+            shown = shown[:-1]
+        self._stream.write(f"\r{dressed(shown, style) if self._colours else shown}\x1b[K")
+        self._stream.flush()
+        self.at_line_start = False
 
     def write(self, text: str, style: Style = Style.PLAIN) -> None:
         """Write text. Raises BrokenPipeError when nobody reads any more."""
@@ -54,6 +72,12 @@ class Screen:
         if not self.at_line_start:
             self.write("\n")
 
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or _COLUMNS
+        except OSError:
+            return _COLUMNS
+
     def disturb(self) -> None:
         """Note that the terminal itself wrote something, as it does for Ctrl-C: what comes next needs a fresh line."""
         if self.is_terminal:
@@ -65,6 +89,7 @@ class Nowhere(Screen):
 
     def __init__(self) -> None:
         self.is_terminal = False
+        self._rewrites = False
         self.at_line_start = True
 
     def write(self, text: str, style: Style = Style.PLAIN) -> None:
@@ -84,3 +109,8 @@ def dressed(text: str, style: Style) -> str:
 def printable(text: str) -> str:
     """Return the text without what a terminal would obey; what is left is shown as it is."""
     return text.translate(_OBEYED)
+
+
+def _cells(text: str) -> int:
+    """Return how many columns a terminal needs for a text, or a little more."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WFA" else 1 for character in text)

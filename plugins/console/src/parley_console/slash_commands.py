@@ -15,6 +15,7 @@ class SlashCommand(Enum):
     RESUME = "/resume"
     AGENT = "/agent"
     TOOLS = "/tools"
+    APPROVALS = "/approvals"
     QUIT = "/quit"
     UNKNOWN = "unknown"
 
@@ -34,13 +35,25 @@ SUMMARIES: Final = {
     SlashCommand.CONVERSATIONS: "list the latest conversations",
     SlashCommand.RESUME: "go on with one of them, by its number or id",
     SlashCommand.AGENT: "list the agents; with an id, talk to that one",
-    SlashCommand.TOOLS: "list the tools of the agent",
+    SlashCommand.TOOLS: "list the tools of the agent; settle calls that may have happened or not",
+    SlashCommand.APPROVALS: "list what waits for your approval; approve, always or deny NUMBER",
     SlashCommand.QUIT: "leave; Ctrl-D does the same",
+}
+
+VERBS: Final = {
+    SlashCommand.TOOLS: {"settle": "NUMBER happened|not [NOTE]"},
+    SlashCommand.APPROVALS: {
+        "approve": "NUMBER [REASON]",
+        "always": "NUMBER: every call of the tool in its conversation",
+        "deny": "NUMBER [REASON]",
+        "show": "NUMBER: all that it asks",
+    },
 }
 
 _WITH_ARGUMENT: Final = {SlashCommand.RESUME, SlashCommand.AGENT}
 
 _KEYS: Final = """\
+1 2 3 4         answer what waits for your approval, while the line is empty
 Enter           sends; while an answer comes, what you send waits for its turn
 Alt-Enter       begins a new line; Esc, then Enter, does the same
 Ctrl-C, Esc     stop an answer; a second Ctrl-C leaves the run to itself
@@ -56,11 +69,12 @@ def help_text() -> str:
 
 def slash_command(text: str) -> Invocation | None:
     """Read what was sent; None when it is a message. `/etc/hosts` and `/help me` are messages."""
-    words = text.split()
-    if not words or len(words) > 2 or not re.fullmatch(r"/[a-z]+", words[0]) or "\n" in text.strip():
+    word, _, argument = text.strip().partition(" ")
+    if not re.fullmatch(r"/[a-z]+", word) or "\n" in text.strip():
         return None
     known = {command.value: command for command in SUMMARIES}
-    command = known.get(words[0], SlashCommand.UNKNOWN)
-    if len(words) == 2 and command not in _WITH_ARGUMENT:
+    command = known.get(word, SlashCommand.UNKNOWN)
+    words = argument.split()
+    if command not in VERBS and (len(words) > 1 or (words and command not in _WITH_ARGUMENT)):
         return None
-    return Invocation(command, "".join(words[1:]), words[0])
+    return Invocation(command, argument.strip(), word)

@@ -15,6 +15,15 @@ class Terminal(Protocol):
     async def ask(self, question: str) -> str:
         """Return the answer to a question that stands in place of the prompt; empty when the user has left."""
 
+    async def choose(self, choices: str, keys: str) -> str:
+        """Return which of the keys, a character each, the user presses; `choices` says what they mean.
+
+        What he types meanwhile is his message; a line that is not empty is no answer.
+        """
+
+    async def ask_aside(self, question: str) -> str | None:
+        """Return a line that the user types to a question, beside `read`; None when he takes it back."""
+
     def line(self, text: str = "", style: Style = Style.PLAIN) -> None:
         """Write one or more whole lines that stay."""
 

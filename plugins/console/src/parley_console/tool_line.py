@@ -7,25 +7,27 @@ from parley.v1.run_event_pb2 import ToolCallFinished, ToolCallProgress
 from parley.v1.tool_pb2 import TOOL_CALL_STATUS_OK, ToolCallStatus
 
 from parley_console.enum_names import short_name_of
+from parley_console.visible_text import shortened, visible
 
+_MAX_NAME: Final = 64
 _MAX_ARGUMENTS: Final = 100
 _MAX_RESULT: Final = 120
 
 
 def call_text(name: str, arguments_json: str) -> str:
-    """Write a call as a programmer would."""
-    name = " ".join(name.split())
+    """Write a call as a programmer would, with nothing in it that a terminal would obey or hide."""
+    name = shortened(visible(name), _MAX_NAME)
     arguments = _parsed(arguments_json)
     if not isinstance(arguments, dict):
         return f"{name}()"
     written = ", ".join(f"{key}={_compact(value)}" for key, value in arguments.items())
-    return f"{name}({_shortened(written, _MAX_ARGUMENTS)})"
+    return f"{name}({shortened(visible(written), _MAX_ARGUMENTS)})"
 
 
 def progress_text(progress: ToolCallProgress) -> str:
     """Write how far a call is: `60% reading page 3 of 5`."""
     percent = f"{progress.fraction:.0%} " if progress.HasField("fraction") else ""
-    return _shortened(percent + " ".join(progress.message.split()), _MAX_RESULT).strip()
+    return shortened(percent + " ".join(progress.message.split()), _MAX_RESULT).strip()
 
 
 def result_text(finished: ToolCallFinished, arguments_json: str) -> str:
@@ -34,12 +36,12 @@ def result_text(finished: ToolCallFinished, arguments_json: str) -> str:
         return _failure(finished)
     result = _without_echo(_unwrapped(_parsed(finished.result_json)), _parsed(arguments_json))
     written = result if isinstance(result, str) else _compact(result)
-    return _shortened(" ".join(written.split()), _MAX_RESULT) or "OK"
+    return shortened(" ".join(written.split()), _MAX_RESULT) or "OK"
 
 
 def _failure(finished: ToolCallFinished) -> str:
     status = short_name_of(ToolCallStatus.DESCRIPTOR, finished.status)
-    return _shortened(f"{status}: {finished.error_message}" if finished.error_message else status, _MAX_RESULT)
+    return shortened(f"{status}: {finished.error_message}" if finished.error_message else status, _MAX_RESULT)
 
 
 def _unwrapped(result: object) -> object:
@@ -58,13 +60,9 @@ def _without_echo(result: object, arguments: object) -> object:
 def _parsed(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text  # a result that was cut is no JSON any more
 
 
 def _compact(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -40,13 +40,15 @@ def build_assistant(
     prices: Prices = NO_PRICES,
     profiles: Profiles | None = None,
 ) -> ToolLoopAgent:
-    """Build the default agent; it may use every tool of the registry. `model_name` is its default model."""
+    """Build the default agent; `model_name` is its default model.
+
+    It may use every tool of the registry, also one that comes later.
+    """
     description = AgentDescription(
         agent_id=DEFAULT_AGENT_ID,
         display_name="Assistant",
         description="Answers questions and does what you ask, with tools where they help.",
         default_model=model_name,
-        tool_names=tools.names,
     )
     return ToolLoopAgent(
         description,
@@ -56,4 +58,5 @@ def build_assistant(
         tool_calls=tool_calls,
         prices=prices,
         profiles=profiles,
+        has_every_tool=True,
     )

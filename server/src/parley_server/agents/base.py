@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from parley_server.domain.approval import Approval
 from parley_server.domain.context import RequestContext
 from parley_server.domain.message import Message
-from parley_server.domain.run import Limits, ModelOptions, RunEnd
+from parley_server.domain.run import Limits, ModelOptions, RunEnd, UnattendedPolicy
 from parley_server.domain.run_event import EventSink, ItemEvent
-from parley_server.domain.tool import UnansweredCall
+from parley_server.domain.tool import CallsMade, UnansweredCall
 from parley_server.domain.usage import Usage
 
 
@@ -61,10 +62,11 @@ class Turn:
 
     The engine stops it at `deadline_time` (UTC).
 
-    What earlier attempts of the run have left, and a first attempt has nothing of: its `usage` so far, the calls that
-    are `unanswered`, and `said`, which returns the run's own finished items as they are when it is asked. `steering` is
-    to be applied before every question to the model, and closed before a run succeeds. `warned` returns the reasons
-    of the warnings that the run has given, whichever attempt gave them.
+    What earlier attempts of the run have left, and a first attempt has nothing of: its `usage` so far, all `calls_made`
+    and those that are `unanswered`, and `said`, which returns the run's own finished items as they are when it is
+    asked. `steering` is to be applied before every question to the model, and closed before a run succeeds. `warned`
+    returns the reasons of the warnings that the run has given, whichever attempt gave them. `approvals` are what the
+    user was asked, and `unattended_policy` what is done where he is needed.
     """
 
     run_id: str
@@ -78,10 +80,13 @@ class Turn:
     disable_tools: bool = False
     output_schema_json: str = ""
     usage: Usage = Usage()
+    calls_made: CallsMade = CallsMade()
     unanswered: tuple[UnansweredCall, ...] = ()
     said: Callable[[], tuple[Message, ...]] = _nothing
     warned: Callable[[], frozenset[str]] = frozenset
     steering: Steering = _NO_STEERING
+    unattended_policy: UnattendedPolicy = UnattendedPolicy.WAIT
+    approvals: tuple[Approval, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,10 @@ class TurnEnd:
 class BaseAgent(ABC):
     """Something a user can talk to. One instance serves all users at once and keeps nothing between turns."""
 
-    description: AgentDescription
+    @property
+    @abstractmethod
+    def description(self) -> AgentDescription:
+        """What callers may know of this agent at the moment."""
 
     @abstractmethod
     def system_prompt(self, context: RequestContext) -> str:
@@ -114,4 +122,5 @@ class BaseAgent(ABC):
 
         Raises:
             ParleyError: the run failed; its reason becomes the run's error.
+            ApprovalNeededError: some of its calls wait for the user; asked again once he has answered, it goes on.
         """

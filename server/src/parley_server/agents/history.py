@@ -1,13 +1,15 @@
-"""Turns what a conversation holds into what a model is sent: every tool call followed by exactly its result."""
+"""Turns what a conversation holds into what a model is sent: every tool call followed by its result."""
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from parley_server.domain.content import TextPart
-from parley_server.domain.message import AssistantItem, Message, SummaryItem, ToolCallItem, UserItem
+from parley_server.domain.message import AssistantItem, Item, Message, SummaryItem, ToolCallItem, UserItem
 from parley_server.domain.tool import ToolCall, ToolResult
 from parley_server.llm.model_service import AssistantMessage, ModelMessage, ToolMessage, UserMessage
 from parley_server.tools.arguments import parse_arguments
+from parley_server.tools.results import resolved
 
 # Model servers refuse a whole request over one name outside of this, for as long as it is in the history.
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
@@ -31,7 +33,7 @@ def model_messages(history: Iterable[Message]) -> tuple[ModelMessage, ...]:
     messages: list[ModelMessage] = []
     step = _Step("")
     for message in shown(history):
-        item = message.item
+        item = _settled(message)
         if not isinstance(item, ToolCallItem) or message.run_id != step.run_id:
             messages += step.messages()
             step = _Step(message.run_id)
@@ -43,6 +45,14 @@ def model_messages(history: Iterable[Message]) -> tuple[ModelMessage, ...]:
         else:
             step.add(item)
     return (*messages, *step.messages())
+
+
+def _settled(message: Message) -> Item:
+    """Return what a message holds; a call in doubt with what the user has said of it since."""
+    item = message.item
+    if message.resolution is None or not isinstance(item, ToolCallItem):
+        return item
+    return replace(item, result_json=resolved(item.result_json, message.resolution))
 
 
 def shown(history: Iterable[Message]) -> tuple[Message, ...]:
@@ -99,7 +109,8 @@ class _Step:
             self._objection = item.objection
         else:
             self._calls.append(ToolCall(item.call_id, item.name, item.arguments_json))
-            self._results.append(ToolResult(item.call_id, item.name, item.status, item.result_json))
+            if item.result_json:
+                self._results.append(ToolResult(item.call_id, item.name, item.status, item.result_json))
 
     def messages(self) -> tuple[ModelMessage, ...]:
         step = step_messages(self._text, self._calls, self._results, self._reasoning)

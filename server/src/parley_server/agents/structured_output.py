@@ -63,9 +63,9 @@ class DemandedOutput:
     _value: JsonValue
 
     @classmethod
-    def read(cls, schema_json: str) -> Self | None:
+    async def read(cls, schema_json: str) -> Self | None:
         """Read a run's schema; None for an empty one. Raises InvalidRequestError as `read_output_schema` does."""
-        return cls(*read_output_schema(schema_json)) if schema_json else None
+        return cls(*await asyncio.to_thread(read_output_schema, schema_json)) if schema_json else None
 
     @property
     def instruction(self) -> str:

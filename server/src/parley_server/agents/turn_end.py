@@ -7,6 +7,7 @@ from parley_server.domain.errors import ErrorKind, ErrorStatus, Reason
 from parley_server.domain.run import Limits, RunEnd, RunState, StopReason
 from parley_server.domain.usage import Usage
 from parley_server.llm.model_service import FinishChunk, FinishReason
+from parley_server.tools.repetition import MAX_TIMES
 
 _ANSWERS = MappingProxyType(
     {
@@ -53,6 +54,13 @@ def limit_reached(usage: Usage, limits: Limits) -> RunEnd | None:
             {"max_steps": str(limits.max_steps)},
         )
     return None
+
+
+def loop_detected() -> RunEnd:
+    """Return the end of a run whose model made the same call again and again."""
+    message = f"the model made the same call {MAX_TIMES} times in a row"
+    error = ErrorStatus(ErrorKind.ABORTED, Reason.LOOP_DETECTED, message, {"times": str(MAX_TIMES)})
+    return RunEnd(RunState.FAILED, StopReason.LOOP_DETECTED, error)
 
 
 def calls_to_run(finish: FinishChunk, usage: Usage, limits: Limits) -> int:

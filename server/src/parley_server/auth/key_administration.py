@@ -9,7 +9,15 @@ from parley_server.auth.api_key import PresentedKey
 from parley_server.domain.api_key import ApiKey, Rotation, StoredKey
 from parley_server.domain.errors import InvalidRequestError, Violation
 from parley_server.domain.idempotency import RepeatableRequest
-from parley_server.domain.principal import ACT_AS_PATTERN, ALL_SCOPES, USER_SCOPES, PrincipalKind, is_user_id
+from parley_server.domain.principal import (
+    ACT_AS_PATTERN,
+    ALL_SCOPES,
+    SERVICE_SCOPES,
+    USER_SCOPES,
+    PrincipalKind,
+    is_tool_scope,
+    is_user_id,
+)
 
 DEFAULT_LIFETIME = timedelta(days=90)
 MAX_OVERLAP = timedelta(days=7)
@@ -66,14 +74,16 @@ class KeyAdministration(Generic[PageRequestT_contra, PageT_co]):
     ) -> tuple[ApiKey, str]:
         """Issue a key and return it with its text, which is nowhere kept.
 
-        No scopes mean every scope but `admin`; no lifetime, a key that never expires. An equal `request` gets the
+        No scopes mean every scope but `admin` and those of tools, and for a service but `approvals:decide`, since it
+        would answer for users who were never asked; no lifetime, a key that never expires. An equal `request` gets the
         key that the first one made, with an empty text.
 
         Raises:
             InvalidRequestError: a name, scope or pattern is not one that a key may have.
             RequestIdReusedError: the request id was used for another request.
         """
-        _check(kind, subject, scopes := frozenset(scopes) or USER_SCOPES, act_as)
+        defaults = USER_SCOPES if kind is PrincipalKind.USER else SERVICE_SCOPES
+        _check(kind, subject, scopes := frozenset(scopes) or defaults, act_as)
         presented = PresentedKey.mint()
         now = datetime.now(UTC)
         key = ApiKey(
@@ -129,7 +139,7 @@ def _check(kind: PrincipalKind, subject: str, scopes: frozenset[str], act_as: Se
     faults = []
     if not is_user_id(subject):
         faults.append(Violation("principal", "not a well-formed name"))
-    if unknown := scopes - ALL_SCOPES:
+    if unknown := {scope for scope in scopes - ALL_SCOPES if not is_tool_scope(scope)}:
         faults.append(Violation("scopes", f"no such scope: {', '.join(sorted(unknown))}"))
     if act_as and kind is PrincipalKind.USER:
         faults.append(Violation("act_as", "is for services only"))

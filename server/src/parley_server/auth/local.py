@@ -6,13 +6,13 @@ import re
 import sys
 
 from parley_server.auth.provider import NOT_MINE, AuthProvider, Credentials, NotMine
-from parley_server.domain.principal import ALL_SCOPES, Principal, PrincipalKind, is_user_id
+from parley_server.domain.principal import ALL_SCOPES, ALL_TOOLS_SCOPE, Principal, PrincipalKind, is_user_id
 
 _NOT_IN_USER_IDS = re.compile(r"[^A-Za-z0-9._@+:-]")
 
 
 class LocalProvider(AuthProvider):
-    """Lets in calls without an `authorization` header over loopback TCP and unix sockets, with all scopes.
+    """Lets in calls without an `authorization` header over loopback TCP and unix sockets, with every scope there is.
 
     grpc.aio does not tell the peer's user id on a unix socket, so there too the caller counts as the server's
     own user; the listener makes its socket reachable for that user alone.
@@ -20,7 +20,10 @@ class LocalProvider(AuthProvider):
 
     def __init__(self) -> None:
         self._principal = Principal(
-            kind=PrincipalKind.USER, subject=operating_system_user(), scopes=ALL_SCOPES, method="local"
+            kind=PrincipalKind.USER,
+            subject=operating_system_user(),
+            scopes=ALL_SCOPES | {ALL_TOOLS_SCOPE},
+            method="local",
         )
 
     def recall(self, credentials: Credentials) -> Principal | None:

@@ -78,6 +78,14 @@ class Reason(StrEnum):
     STORAGE_FULL = auto()
     OUTPUT_INVALID = auto()
     UNKNOWN_MODEL = auto()
+    APPROVAL_DECIDED = auto()
+    APPROVAL_EXPIRED = auto()
+    APPROVAL_CANCELLED = auto()
+    APPROVAL_NEEDED = auto()
+    TOOL_CHANGED = auto()
+    TOOL_CALL_RESOLVED = auto()
+    TOOL_CALL_NOT_IN_DOUBT = auto()
+    LOOP_DETECTED = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from parley_server.domain.content import ContentPart
+from parley_server.domain.resolution import Resolution
 from parley_server.domain.tool import ToolCallStatus, ToolEffect
 
 
@@ -56,7 +57,10 @@ Item = UserItem | AssistantItem | ToolCallItem | SummaryItem
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One item of a conversation. `incomplete` marks text that was cut."""
+    """One item of a conversation. `incomplete` marks text that was cut.
+
+    `resolution` is what the user said later of a tool call in doubt; only a history, for the model, has it.
+    """
 
     message_id: str
     conversation_id: str
@@ -64,3 +68,4 @@ class Message:
     create_time: datetime
     item: Item
     incomplete: bool = False
+    resolution: Resolution | None = None

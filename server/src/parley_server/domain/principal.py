@@ -1,6 +1,7 @@
 """Who calls: the identity a credential proves, and what it may do."""
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated
 
@@ -13,15 +14,25 @@ UserId = Annotated[str, StringConstraints(pattern=USER_ID_PATTERN)]
 ActAsPattern = Annotated[str, StringConstraints(pattern=ACT_AS_PATTERN)]
 
 ADMIN_SCOPE = "admin"
-USER_SCOPES = frozenset({"agents:read", "runs:read", "runs:write", "conversations:read", "conversations:write"})
+DECIDE_SCOPE = "approvals:decide"
+SERVICE_SCOPES = frozenset({"agents:read", "runs:read", "runs:write", "conversations:read", "conversations:write"})
+USER_SCOPES = SERVICE_SCOPES | {DECIDE_SCOPE}
 ALL_SCOPES = USER_SCOPES | {ADMIN_SCOPE}
+# Stands for the scopes of all tools, whatever they are named.
+ALL_TOOLS_SCOPE = "tool:*"
 
+_tool_scope = re.compile(r"^tool:[a-z][a-z_]{0,31}\Z")
 _user_id = re.compile(USER_ID_PATTERN)
 
 
 def is_user_id(value: str) -> bool:
     """Tell whether `value` is a well-formed user id."""
     return _user_id.match(value) is not None
+
+
+def is_tool_scope(scope: str) -> bool:
+    """Tell whether this is a scope that opens tools: `tool:` and a word of the operator's, `tool:refunds`."""
+    return _tool_scope.match(scope) is not None
 
 
 class PrincipalKind(StrEnum):
@@ -47,6 +58,13 @@ class Principal(BaseModel):
     def name(self) -> str:
         """The caller for logs and keys, such as `user:ann`: a user and a service may have one subject."""
         return f"{self.kind}:{self.subject}"
+
+    def lacks(self, scopes: Iterable[str]) -> frozenset[str]:
+        """Return those of these scopes that the caller does not hold."""
+        missing = frozenset(scopes) - self.scopes
+        if ALL_TOOLS_SCOPE in self.scopes:
+            return frozenset(scope for scope in missing if not is_tool_scope(scope))
+        return missing
 
     def may_act_as(self, user_id: str) -> bool:
         """Tell whether this caller may speak for `user_id`: himself, or inside a service's patterns."""

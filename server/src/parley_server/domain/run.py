@@ -66,6 +66,14 @@ class DisconnectPolicy(StrEnum):
     CANCEL = "cancel"
 
 
+class UnattendedPolicy(StrEnum):
+    """What a run does when a call needs the user's approval: wait for it, take it as refused, or end."""
+
+    WAIT = "wait"
+    DENY = "deny"
+    FAIL = "fail"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
     """What the caller asks of the model; None leaves it to the model."""
@@ -109,6 +117,7 @@ class RunSpec:
     limits: Limits = Limits()
     concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.QUEUE
     disconnect_policy: DisconnectPolicy = DisconnectPolicy.CONTINUE
+    unattended_policy: UnattendedPolicy = UnattendedPolicy.WAIT
     labels: Mapping[str, str] = field(default_factory=dict)
 
 

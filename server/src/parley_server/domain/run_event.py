@@ -5,10 +5,11 @@ the bytes that are both stored and sent.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from parley_server.domain.approval import ApprovalState
 from parley_server.domain.content import ContentPart
 from parley_server.domain.run import RunEnd
 from parley_server.domain.tool import CallRecord, ToolCallStatus, ToolEffect
@@ -101,7 +102,11 @@ class ToolCallProgress:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallFinished:
-    """What a call came to; exactly one per started call."""
+    """What a call came to; exactly one per started call.
+
+    `result_id` names the whole result of one that is `truncated`. `whole_json` is that result, for the store, which
+    keeps it from the same moment on as the event; it is no part of what is told, and no event read back has it.
+    """
 
     call_id: str
     name: str
@@ -111,6 +116,41 @@ class ToolCallFinished:
     error_code: str = ""
     error_message: str = ""
     original_call_id: str = ""
+    result_id: str = ""
+    whole_json: str = field(default="", repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequested:
+    """A call is not dispatched before the user has said yes to it."""
+
+    approval_id: str
+    call_id: str
+    tool_name: str
+    arguments_json: str
+    expire_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalResolved:
+    """What became of an approval; `reason` is the user's."""
+
+    approval_id: str
+    call_id: str
+    state: ApprovalState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunWaiting:
+    """The run waits for these approvals, and nothing of it is at work."""
+
+    approval_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    """The run goes on after it waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +183,8 @@ OUTPUT_INVALID = "OUTPUT_INVALID"
 USAGE_UNKNOWN = "USAGE_UNKNOWN"
 # Another model than the one that was asked answers.
 MODEL_FALLBACK = "MODEL_FALLBACK"
+# Calls without results, or results without calls, were mended in what the model is sent.
+HISTORY_REPAIRED = "HISTORY_REPAIRED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +219,10 @@ EventBody = (
     | ToolCallStarted
     | ToolCallProgress
     | ToolCallFinished
+    | ApprovalRequested
+    | ApprovalResolved
+    | RunWaiting
+    | RunResumed
     | SteerApplied
     | HistoryCompacted
     | UsageUpdated

@@ -1,7 +1,7 @@
 """Tools as data: what one is called, takes and does to the world; and what became of a call."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -117,8 +117,19 @@ class UnansweredCall:
 
 
 @dataclass(frozen=True, slots=True)
+class CallsMade:
+    """What a run's model has called since its user's last words, turn by turn; and how long its tools were at work."""
+
+    turns: tuple[tuple[ToolCall, ...], ...] = ()
+    tool_time_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a call came to. `result_json` is what the model is told, of an error too."""
+    """What a call came to. `result_json` is what the model is told, of an error too.
+
+    When that is `truncated`, `whole_json` is the whole result, to be stored under `result_id`.
+    """
 
     call_id: str
     name: str
@@ -128,3 +139,5 @@ class ToolResult:
     error_code: str = ""
     error_message: str = ""
     original_call_id: str = ""
+    result_id: str = ""
+    whole_json: str = field(default="", repr=False)

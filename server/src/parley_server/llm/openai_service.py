@@ -1,6 +1,8 @@
 """The ModelService for every server that speaks OpenAI's chat completions."""
 
 import asyncio
+import gc
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from functools import partial
@@ -105,8 +107,12 @@ class OpenAIService:
 
 
 def _open_upstream(settings: ModelServerSettings) -> "Upstream":
+    is_first = "openai" not in sys.modules
     from parley_server.llm.upstream import Upstream  # noqa: PLC0415 - importing openai takes most of a second
 
+    if is_first:
+        # A full collection would look through the SDK's many objects again and again, while every stream waits.
+        gc.freeze()
     return Upstream(settings)
 
 

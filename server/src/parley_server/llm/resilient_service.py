@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from parley_server.breaker import Breaker, BreakerState
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import Reason
-from parley_server.llm.breaker import Breaker, BreakerState
 from parley_server.llm.first_chunk import first_chunk
 from parley_server.llm.model_errors import BreakerOpenError, NotTakenError
 from parley_server.llm.model_service import ModelChunk, ModelError, ModelRequest, ModelService

@@ -30,6 +30,7 @@ _UNIT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _GAUGES = {
     Gauge.RUNS_LIVE: "Runs at work in this process.",
     Gauge.RUNS_QUEUED: "Accepted runs that wait for their conversation.",
+    Gauge.APPROVALS_PENDING: "Tool calls that wait until their users have said yes or no.",
     Gauge.RUN_LOG_QUEUE: "Writes and runs that wait for the store's next commit.",
     Gauge.RUN_LOG_WATCHERS: "Open watches of live runs.",
     Gauge.LOOP_LAG: "How late the event loop is: its last timer, or the stall under way.",

@@ -31,6 +31,7 @@ class Gauge(StrEnum):
 
     RUNS_LIVE = "parley_runs_live"
     RUNS_QUEUED = "parley_runs_queued"
+    APPROVALS_PENDING = "parley_approvals_pending"
     RUN_LOG_QUEUE = "parley_run_log_queue_depth"
     RUN_LOG_WATCHERS = "parley_run_log_watchers"
     LOOP_LAG = "parley_event_loop_lag_seconds"

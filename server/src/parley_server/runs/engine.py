@@ -7,7 +7,7 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
@@ -16,6 +16,7 @@ import structlog
 
 from parley_server.agents.output_schema import read_output_schema
 from parley_server.agents.registry import AgentRegistry
+from parley_server.domain.approval import Approval, ApprovalAnswer
 from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import (
@@ -25,9 +26,10 @@ from parley_server.domain.errors import (
     StorageUnavailableError,
 )
 from parley_server.domain.idempotency import Idempotency
-from parley_server.domain.run import ConcurrencyPolicy, DisconnectPolicy, Run, RunEnd, RunSpec
+from parley_server.domain.run import ConcurrencyPolicy, DisconnectPolicy, Run, RunEnd, RunSpec, RunState
 from parley_server.llm.model_catalog import ModelCatalog
 from parley_server.metrics.recorder import SILENT, Gauge, Recorder
+from parley_server.runs.approvals import WaitingRuns
 from parley_server.runs.execution import CANCELLED, DISCONNECTED, EXPIRED, INTERRUPTED, Execution, RunJob, conclude
 from parley_server.runs.presence import DISCONNECT_GRACE, Attendance, Presence
 from parley_server.runs.recovery import end_of, job_of, job_of_stored
@@ -40,6 +42,7 @@ T = TypeVar("T")
 PARK_S = 10.0
 PARK_AGAIN_S = 1.0
 _ANY_MODELS = ModelCatalog()
+APPROVAL_EXPIRY = timedelta(minutes=15)
 # How long a caller waits for what goes on without him.
 PATIENCE_S = 8.0
 
@@ -49,7 +52,7 @@ _log = structlog.get_logger(__name__)
 class RunEngine:
     """One per process. Call `recover` before the first `start`, `park` before the store is closed."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all that runs depend on
         self,
         store: Store,
         worker_store: WorkerStore,
@@ -57,6 +60,8 @@ class RunEngine:
         recorder: Recorder = SILENT,
         disconnect_grace: timedelta = DISCONNECT_GRACE,
         models: ModelCatalog = _ANY_MODELS,
+        *,
+        approval_expiry: timedelta = APPROVAL_EXPIRY,
     ) -> None:
         self._store = store
         self._recorder = recorder
@@ -68,9 +73,12 @@ class RunEngine:
         self._cancels: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._draining = False
+        self._approval_expiry = approval_expiry
+        self._approvals = WaitingRuns(worker_store, self._launch, self._end, self._spawn)
         self._presence = Presence(worker_store, self._abandon, self._spawn, disconnect_grace)
         recorder.watch(Gauge.RUNS_LIVE, lambda: len(self._executions))
         recorder.watch(Gauge.RUNS_QUEUED, lambda: len(self._waiting))
+        recorder.watch(Gauge.APPROVALS_PENDING, lambda: self._approvals.pending)
 
     async def start(self, context: RequestContext, spec: RunSpec, idempotency: Idempotency | None) -> Run:
         """Accept a run and set it to work, or to wait for its conversation; durable when this returns.
@@ -83,15 +91,15 @@ class RunEngine:
             ServerDrainingError: the server is stopping.
             StorageUnavailableError: it is not accepted, or nobody knows yet; the same request again says which.
         """
-        if self._draining:
-            raise ServerDrainingError
         try:
-            spec = self._checked(spec)
+            spec = await self._checked(spec)
         except ParleyError:
             # What may be asked for changes with the settings; what was accepted before they changed is the same run.
             if (accepted := await self._store.for_user(context).runs.accepted(idempotency)) is None:
                 raise
             return accepted
+        if self._draining:
+            raise ServerDrainingError
         # A caller who goes away must not leave a run accepted and never started.
         return await _answer_of(self._spawn(self._accept(context, spec, idempotency)))
 
@@ -124,6 +132,21 @@ class RunEngine:
         steer_id = await _answer_of(self._spawn(runs.steer(run_id, parts, idempotency)))
         return steer_id, await runs.get(run_id)
 
+    async def decide(self, context: RequestContext, approval_id: str, answer: ApprovalAnswer) -> Approval:
+        """Answer an approval; durable when this returns it as it stands then. The same answer again is no error.
+
+        Raises:
+            NotFoundError: no such approval for this user.
+            ApprovalDecidedError, ApprovalExpiredError, ApprovalCancelledError: it is not answered so, and will not be.
+            StorageUnavailableError: it is not answered, or nobody knows yet; the same answer again says which.
+        """
+        approvals = self._store.for_user(context).approvals
+        asked = await approvals.get(approval_id)
+        # A caller who goes away must not leave a run waiting for an answer that is there.
+        approval = await _answer_of(self._spawn(self._approvals.decide(approvals, asked, answer)))
+        approval.require(answer)
+        return approval
+
     async def attend(self, context: RequestContext, run_id: str, *, is_caller: bool) -> Attendance:
         """Note a call that follows a run; see `Presence.attend`."""
         return await self._presence.attend(context, run_id, is_caller=is_caller)
@@ -140,6 +163,7 @@ class RunEngine:
                 self._wait(job)
         for left in interrupted:
             job = job_of(left)
+            await self._approvals.catch_up(job)
             self._expect(job)
             await self._go_on(job)
         if interrupted or unstarted:
@@ -155,6 +179,7 @@ class RunEngine:
         for job, timer in self._waiting.values():
             timer.cancel()
             self._presence.forget(job.run.run_id)
+        self._approvals.stop()
         for execution in tuple(self._executions.values()):
             execution.park()
         if self._tasks:
@@ -167,7 +192,7 @@ class RunEngine:
                 task.cancel()
             await asyncio.wait(self._tasks, timeout=PARK_AGAIN_S)
 
-    def _checked(self, spec: RunSpec) -> RunSpec:
+    async def _checked(self, spec: RunSpec) -> RunSpec:
         """Return the spec with its agent's id. Raises as `start` says of what it names."""
         agent = self._agents.get(spec.agent_id)
         unknown = set(spec.allowed_tools) - set(agent.description.tool_names)
@@ -176,7 +201,8 @@ class RunEngine:
         if spec.model_options.model not in {"", agent.description.default_model}:
             self._models.check(spec.model_options.model)
         if spec.output_schema_json:
-            read_output_schema(spec.output_schema_json)
+            # A schema may be large, with many patterns in it.
+            await asyncio.to_thread(read_output_schema, spec.output_schema_json)
         return replace(spec, agent_id=agent.description.agent_id)
 
     async def _cancel_once(self, run_id: str, end: RunEnd) -> None:
@@ -194,6 +220,8 @@ class RunEngine:
                 await execution.cancel(end)
             elif (job := self._stop_waiting(run_id)) is not None:
                 await self._end(job, end)
+            # Also where it was at work a moment ago.
+            await self._approvals.end(run_id, end)
         except OwnershipLostError as error:
             raise StorageUnavailableError from error
         finally:
@@ -202,8 +230,10 @@ class RunEngine:
     async def _accept(self, context: RequestContext, spec: RunSpec, idempotency: Idempotency | None) -> Run:
         began = time.monotonic()
         async with AsyncExitStack() as stack:
-            if (execution := self._to_interrupt(spec)) is not None:
-                await stack.enter_async_context(execution.undecided())
+            while (undecided := self._to_interrupt(spec)) is not None:
+                # Too late for that one; then for the one that follows it.
+                if await stack.enter_async_context(undecided):
+                    break
             acceptance = await self._store.for_user(context).runs.accept(spec, idempotency)
             if acceptance.interrupted_run_id:
                 self._interrupt(acceptance.interrupted_run_id)
@@ -217,12 +247,14 @@ class RunEngine:
             self._wait(job)
         return acceptance.run
 
-    def _to_interrupt(self, spec: RunSpec) -> Execution | None:
-        """Find what a new run is going to interrupt, so that it does not end by itself meanwhile."""
+    def _to_interrupt(self, spec: RunSpec) -> AbstractAsyncContextManager[bool] | None:
+        """Find what a new run is going to interrupt, so that it neither ends by itself meanwhile nor goes on."""
         if spec.concurrency_policy is not ConcurrencyPolicy.INTERRUPT or not spec.conversation_id:
             return None
-        at_work = (each for each in self._executions.values() if each.conversation_id == spec.conversation_id)
-        return next(at_work, None)
+        for execution in self._executions.values():
+            if execution.conversation_id == spec.conversation_id:
+                return execution.undecided()
+        return self._approvals.undecided(spec.conversation_id)
 
     def _interrupt(self, run_id: str) -> None:
         """Stop a run that is CANCELLING for the sake of another."""
@@ -231,6 +263,8 @@ class RunEngine:
         elif (job := self._stop_waiting(run_id)) is not None:
             task = self._spawn(self._end(job, INTERRUPTED))
             del task  # held by `_tasks`
+        else:
+            self._approvals.end_soon(run_id, INTERRUPTED)
 
     def _expect(self, job: RunJob) -> None:
         """Have the run cancelled when its caller is gone, if that is its policy."""
@@ -242,20 +276,26 @@ class RunEngine:
             return
         run_id = job.run.run_id
         appender = self._worker_store.appender(run_id)
-        execution = Execution(job, self._agents, appender, self._store.for_user(job.context), self._recorder)
+        store = self._store.for_user(job.context)
+        execution = Execution(job, self._agents, appender, store, self._recorder, self._approval_expiry)
         self._executions[run_id] = execution
         execution.performed_by(self._spawn(self._perform(run_id, execution)))
 
     async def _perform(self, run_id: str, execution: Execution) -> None:
+        outcome: str | RunJob = ""
         try:
-            next_run_id = await execution.perform()
+            outcome = await execution.perform()
         except OwnershipLostError:
             _log.warning("run_ownership_lost", run_id=run_id)
             return
         finally:
             del self._executions[run_id]
-            self._presence.forget(run_id)
-        self._launch_next(next_run_id)
+            if isinstance(outcome, str):
+                self._presence.forget(run_id)
+        if isinstance(outcome, str):
+            self._launch_next(outcome)
+        elif not self._draining:
+            self._approvals.hold(outcome)
 
     def _launch_next(self, run_id: str) -> None:
         if (job := self._stop_waiting(run_id)) is not None:
@@ -281,15 +321,17 @@ class RunEngine:
 
     async def _go_on(self, job: RunJob) -> None:
         """Give a run that was cut its next attempt, or the end it is due."""
-        if (end := end_of(job)) is None:
-            self._launch(job)
-        else:
+        if (end := end_of(job)) is not None:
             await self._end(job, end)
+        elif job.run.state is RunState.WAITING_APPROVAL:
+            self._approvals.hold(job)
+        else:
+            self._launch(job)
 
     async def _end(self, job: RunJob, end: RunEnd) -> None:
         """End a run that is not at work."""
         appender = self._worker_store.appender(job.run.run_id)
-        next_run_id = await conclude(appender, job.transcript(), end, self._recorder)
+        next_run_id = await conclude(appender, job.transcript, end, self._recorder)
         self._presence.forget(job.run.run_id)
         self._launch_next(next_run_id)
 

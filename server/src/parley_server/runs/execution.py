@@ -4,23 +4,27 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 
 from parley_server.agents.base import Turn, TurnEnd
 from parley_server.agents.registry import AgentRegistry
+from parley_server.domain.approval import Approval
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import ErrorKind, ErrorStatus, ParleyError, Reason
-from parley_server.domain.run import Run, RunEnd, RunSpec, RunState, StopReason
-from parley_server.domain.run_event import AttemptRestarted, EventBody, ItemEvent, RunEvent, RunStarted
-from parley_server.domain.tool import CallRecord
+from parley_server.domain.run import Run, RunEnd, RunSpec, RunState, StopReason, UnattendedPolicy
+from parley_server.domain.run_event import AttemptRestarted, EventBody, ItemEvent, RunResumed, RunStarted
+from parley_server.domain.tool import CallRecord, CallsMade
 from parley_server.metrics.recorder import Recorder
+from parley_server.runs.approval_requests import requests_for
 from parley_server.runs.transcript import RunTranscript, dispatched_of
 from parley_server.storage.repositories import UserStore
 from parley_server.storage.run_log import OwnershipLostError, RunAppender
+from parley_server.tools.approval_gate import ApprovalNeededError
+from parley_server.tools.turn_plan import Job
 
 CANCELLED = RunEnd(RunState.CANCELLED, StopReason.CANCEL_REQUESTED)
 DISCONNECTED = RunEnd(RunState.CANCELLED, StopReason.DISCONNECTED)
@@ -35,12 +39,21 @@ def failed(status: ErrorStatus) -> RunEnd:
     return RunEnd(RunState.FAILED, StopReason.ERROR, status)
 
 
+def approval_needed(held: Sequence[Job]) -> RunEnd:
+    """Build the end of a run that does not wait for its user."""
+    tool_name = held[0].tool.spec.name
+    message = f"a call of {tool_name} needs the user's approval, and the run does not wait for it"
+    error = ErrorStatus(ErrorKind.FAILED_PRECONDITION, Reason.APPROVAL_NEEDED, message, {"tool_name": tool_name})
+    return RunEnd(RunState.FAILED, StopReason.APPROVAL_NEEDED, error)
+
+
 @dataclass(frozen=True, slots=True)
 class RunJob:
     """A run to perform, with the context and the wishes it was accepted with.
 
-    Of a run that was cut, `events` is its log, `calls` are those that have no result, `cancel_reason` is why it was
-    CANCELLING. `grace_end_time` is when its caller, who is gone, has not come back.
+    Of a run that was cut, or waited, `transcript` is what it has said, `tool_time_s` for how long its tools were at
+    work, `calls` are those that have no result, `approvals` what it has asked its user. `cancel_reason` is why it was
+    CANCELLING, `grace_end_time` when its caller, who is gone, has not come back.
 
     `expires_at` is the deadline by `time.monotonic`. What is stored is a time of the wall's clock, which is all that
     two processes share; each turns it into this once, so that a clock which is set while the run waits or works neither
@@ -51,17 +64,12 @@ class RunJob:
     context: RequestContext
     spec: RunSpec
     expires_at: float
-    events: tuple[RunEvent, ...] = ()
+    transcript: RunTranscript = field(default_factory=RunTranscript)
+    tool_time_s: float = 0.0
     calls: tuple[CallRecord, ...] = ()
+    approvals: tuple[Approval, ...] = ()
     cancel_reason: StopReason | None = None
     grace_end_time: datetime | None = None
-
-    def transcript(self) -> RunTranscript:
-        """Fold what earlier attempts have said."""
-        transcript = RunTranscript()
-        transcript.observe_all((event.body, event.item_id) for event in self.events)
-        transcript.observe_dispatch(dispatched_of(self.calls))
-        return transcript
 
 
 class RecordingSink:
@@ -137,14 +145,21 @@ class Execution:
     """Performs one run. `cancel` and `park` may be called at any time from the same loop."""
 
     def __init__(
-        self, job: RunJob, agents: AgentRegistry, appender: RunAppender, store: UserStore, recorder: Recorder
+        self,
+        job: RunJob,
+        agents: AgentRegistry,
+        appender: RunAppender,
+        store: UserStore,
+        recorder: Recorder,
+        approval_expiry: timedelta,
     ) -> None:
         self._job = job
+        self._approval_expiry = approval_expiry
         self._recorder = recorder
         self._agents = agents
         self._appender = appender
         self._store = store
-        self._transcript = job.transcript()
+        self._transcript = job.transcript
         self._task: asyncio.Task[None] | None = None
         self._deadline = asyncio.timeout(None)
         # Held while the end is being decided: by a cancel until it is durable, by the work once it is done.
@@ -203,8 +218,10 @@ class Execution:
             self._stopping = True
             self._task.cancel()
 
-    async def perform(self) -> str:
+    async def perform(self) -> str | RunJob:
         """Work to the end; return the id of the conversation's next waiting run, if any.
+
+        Where the user is needed before the run can go on, return the run: as a job that waits for his answers.
 
         Raises:
             CancelledError: the run was parked; it has no end yet.
@@ -213,13 +230,31 @@ class Execution:
         turn = await self._work()
         async with self._deciding:
             self._concluding = True
-        end = self._wish or turn.end
         try:
+            if isinstance(turn, ApprovalNeededError):
+                if self._wish is None:
+                    return await self._suspend(turn)
+                turn = TurnEnd(self._wish)
+            end = self._wish or turn.end
             return await conclude(self._appender, self._transcript, end, self._recorder, turn.events)
         finally:
             self._over.set()
 
-    async def _work(self) -> TurnEnd:
+    async def _suspend(self, needed: ApprovalNeededError) -> RunJob:
+        """Begin to wait, durably; nothing of the run is at work then."""
+        job = self._job
+        asked = requests_for(job.run, job.context.user_id, needed.held, self._approval_expiry)
+        self._transcript.observe_all(asked.events)
+        await self._appender.suspend(asked.approvals, asked.events)
+        return replace(
+            job,
+            run=replace(job.run, state=RunState.WAITING_APPROVAL),
+            tool_time_s=needed.tool_time_s,
+            calls=asked.calls,
+            approvals=asked.approvals,
+        )
+
+    async def _work(self) -> TurnEnd | ApprovalNeededError:
         self._deadline = asyncio.timeout(self._job.expires_at - time.monotonic())
         self._working = True
         try:
@@ -234,6 +269,9 @@ class Execution:
             return TurnEnd(self._wish)
         except OwnershipLostError:
             raise
+        except ApprovalNeededError as needed:
+            wants_to_wait = self._job.spec.unattended_policy is not UnattendedPolicy.FAIL
+            return needed if wants_to_wait else TurnEnd(approval_needed(needed.held))
         except ParleyError as error:
             return TurnEnd(failed(error.status))
         except Exception as error:  # noqa: BLE001  # an agent's fault must end the run, and must not reach the client
@@ -265,15 +303,25 @@ class Execution:
             disable_tools=spec.disable_tools,
             output_schema_json=spec.output_schema_json,
             usage=self._transcript.usage,
+            calls_made=CallsMade(self._transcript.turns, self._job.tool_time_s),
             unanswered=self._transcript.unanswered(self._job.calls),
             said=partial(self._transcript.messages, run),
             warned=lambda: frozenset(self._transcript.warned),
             steering=RecordedSteering(self._appender, self._transcript),
+            unattended_policy=spec.unattended_policy,
+            approvals=self._job.approvals,
         )
         return await agent.run(self._job.context, turn)
 
     async def _begin(self, model: str) -> None:
-        """Begin the first attempt; or the next one, which counts from before it does anything."""
+        """Begin the first attempt; or the next one, which counts from before it does anything.
+
+        A run that waited has nothing to begin again: the attempt that asked goes on, whoever had the run meanwhile.
+        """
+        if self._job.run.state is RunState.WAITING_APPROVAL:
+            self._transcript.observe(RunResumed(), "")
+            await self._appender.resume()
+            return
         if not self._transcript.is_begun:
             started = RunStarted(model)
             self._transcript.observe(started, "")

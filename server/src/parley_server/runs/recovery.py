@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from parley_server.domain.errors import ErrorKind, ErrorStatus, Reason
 from parley_server.domain.run import RunEnd, RunState
 from parley_server.runs.execution import CANCELLED, DISCONNECTED, EXPIRED, RunJob, failed
+from parley_server.runs.tool_time import tool_time_s
+from parley_server.runs.transcript import RunTranscript, dispatched_of
 from parley_server.storage.worker_store import InterruptedRun, StoredRun
 
 MAX_FRUITLESS_ATTEMPTS = 5
@@ -23,7 +25,16 @@ _EXHAUSTED = failed(
 
 def job_of(left: InterruptedRun) -> RunJob:
     """Return the run as a job that goes on where its log ends."""
-    return replace(job_of_stored(left.stored), events=left.events, calls=left.calls)
+    transcript = RunTranscript()
+    transcript.observe_all((event.body, event.item_id) for event in left.events)
+    transcript.observe_dispatch(dispatched_of(left.calls))
+    return replace(
+        job_of_stored(left.stored),
+        transcript=transcript,
+        tool_time_s=tool_time_s(left.events),
+        calls=left.calls,
+        approvals=left.approvals,
+    )
 
 
 def job_of_stored(stored: StoredRun) -> RunJob:
@@ -52,6 +63,6 @@ def end_of(job: RunJob) -> RunEnd | None:
         return EXPIRED
     if job.grace_end_time is not None and job.grace_end_time <= datetime.now(UTC):
         return DISCONNECTED
-    if job.transcript().fruitless_attempts >= MAX_FRUITLESS_ATTEMPTS:
+    if job.transcript.fruitless_attempts >= MAX_FRUITLESS_ATTEMPTS:
         return _EXHAUSTED
     return None

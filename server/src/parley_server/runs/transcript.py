@@ -4,10 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from parley_server.domain.approval import ApprovalState
 from parley_server.domain.message import AssistantItem, Message, SummaryItem, ToolCallItem, UserItem
 from parley_server.domain.run import Run, RunEnd
 from parley_server.domain.run_event import (
     OUTPUT_INVALID,
+    ApprovalRequested,
+    ApprovalResolved,
     AttemptRestarted,
     EventBody,
     HistoryCompacted,
@@ -70,7 +73,11 @@ class RunTranscript:
         self.warned: set[str] = set()
         self._open: defaultdict[str, _OpenItem] = defaultdict(_OpenItem)
         self._calls: dict[str, tuple[str, ToolCallStarted]] = {}
+        # What was called since the user's last words, by the answer of the model that called it.
+        self._turns: defaultdict[int, list[ToolCall]] = defaultdict(list)
         self._dispatched: set[str] = set()
+        # The approvals nobody has answered, with the items of their calls.
+        self._approvals: dict[str, tuple[str, ApprovalRequested]] = {}
         # In the order the items were opened, which is the order the next turn's model reads them in.
         self._items: dict[str, FinishedItem | None] = {}
         self._output = FinishedItem("", AssistantItem(""))
@@ -88,13 +95,16 @@ class RunTranscript:
                 self._complete_message(body, item_id)
             case ToolCallStarted(call_id):
                 self._calls[call_id] = (item_id, body)
+                self._turns[self.usage.model_calls].append(ToolCall(call_id, body.name, body.arguments_json))
             case ToolCallFinished():
                 self._finish_call(body)
+            case ApprovalRequested() | ApprovalResolved():
+                self._observe_approval(body, item_id)
             case SteerApplied() | HistoryCompacted():
                 self._add(body, item_id)
             case Warned():
                 self._warn(body, item_id)
-            case UsageUpdated() | RunStarted() | AttemptRestarted():
+            case _:
                 self._observe_run(body)
 
     def observe_all(self, events: Iterable[ItemEvent]) -> None:
@@ -115,6 +125,16 @@ class RunTranscript:
         """The items of text that are not complete."""
         return tuple(self._open)
 
+    @property
+    def open_approvals(self) -> dict[str, tuple[str, ApprovalRequested]]:
+        """The approvals of which the log does not tell what became of them, by id, each with its call's item."""
+        return dict(self._approvals)
+
+    @property
+    def turns(self) -> tuple[tuple[ToolCall, ...], ...]:
+        """What the model has called since the user last said something, turn by turn."""
+        return tuple(tuple(calls) for calls in self._turns.values())
+
     def unanswered(self, records: Iterable[CallRecord]) -> tuple[UnansweredCall, ...]:
         """Return the calls without a result, with what the journal of effects knows of them."""
         recorded = {record.call_id: record for record in records}
@@ -134,10 +154,14 @@ class RunTranscript:
         )
 
     def closing_events(self) -> list[ItemEvent]:
-        """Return the events that close everything that is open: cut items, and calls without a result."""
+        """Return the events that close everything that is open: cut items, approvals, and calls without a result."""
+        approvals: list[ItemEvent] = [
+            (ApprovalResolved(asked.approval_id, asked.call_id, ApprovalState.CANCELLED), item_id)
+            for item_id, asked in self._approvals.values()
+        ]
         items = [(body, item_id) for item_id, item in self._open.items() for body in item.closing_events()]
         calls = [(self._unfinished(started), item_id) for item_id, started in self._calls.values()]
-        return [*items, *calls]
+        return [*items, *approvals, *calls]
 
     def conclusion(self, end: RunEnd) -> RunConclusion:
         """Return what the run's last transaction writes."""
@@ -154,19 +178,27 @@ class RunTranscript:
     def _finished_items(self) -> tuple[FinishedItem, ...]:
         return tuple(item for item in self._items.values() if item is not None)
 
-    def _observe_run(self, body: UsageUpdated | RunStarted | AttemptRestarted) -> None:
+    def _observe_run(self, body: EventBody) -> None:
         if isinstance(body, UsageUpdated):
             self.usage = body.usage
-            return
-        self.is_begun = True
-        self.fruitless_attempts += 1
-        if isinstance(body, AttemptRestarted):
-            for item_id in body.discarded_item_ids:
+        elif isinstance(body, RunStarted | AttemptRestarted):
+            self.is_begun = True
+            self.fruitless_attempts += 1
+            discarded = body.discarded_item_ids if isinstance(body, AttemptRestarted) else ()
+            for item_id in discarded:
                 self._open.pop(item_id, None)
+
+    def _observe_approval(self, body: ApprovalRequested | ApprovalResolved, item_id: str) -> None:
+        if isinstance(body, ApprovalRequested):
+            self._approvals[body.approval_id] = (item_id, body)
+        else:
+            self._approvals.pop(body.approval_id, None)
 
     def _add(self, body: SteerApplied | HistoryCompacted, item_id: str) -> None:
         """Take in an item that comes whole."""
         if isinstance(body, SteerApplied):
+            # Whatever is called again now is what the user wants, and no circle.
+            self._turns.clear()
             self._items[body.message_id] = FinishedItem(body.message_id, UserItem(body.input))
             return
         item = SummaryItem(body.first_message_id, body.last_message_id, body.summary_text)
@@ -199,6 +231,7 @@ class RunTranscript:
             status=body.status,
             result_json=body.result_json,
             truncated=body.truncated,
+            result_id=body.result_id,
         )
         self._items[item_id] = FinishedItem(item_id, item)
 

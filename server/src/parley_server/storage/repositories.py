@@ -6,14 +6,19 @@ from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 from parley_server.domain.api_key import ApiKey, Rotation, StoredKey
+from parley_server.domain.approval import Approval, ApprovalAnswer, ApprovalState
 from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import Conversation, ConversationChanges
 from parley_server.domain.idempotency import Idempotency, RepeatableRequest
 from parley_server.domain.message import Message
 from parley_server.domain.note import Note
+from parley_server.domain.recorded_call import RecordedCall
+from parley_server.domain.resolution import CallOutcome
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import HistoryTruncated, StoredEvent
+from parley_server.domain.tool import ToolCallStatus
+from parley_server.domain.whole_result import ResultPiece
 
 T = TypeVar("T")
 
@@ -192,6 +197,85 @@ class RunRepository(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ApprovalFilter:
+    """Which approvals of the user; empty fields do not filter."""
+
+    states: tuple[ApprovalState, ...] = ()
+    conversation_id: str = ""
+    run_id: str = ""
+
+
+class ApprovalRepository(Protocol):
+    """What the user is, and was, asked before tools are called."""
+
+    async def get(self, approval_id: str) -> Approval:
+        """Return one. Raises NotFoundError."""
+        ...
+
+    async def list(self, approval_filter: ApprovalFilter, page: PageRequest) -> Page[Approval]:
+        """List, the newest first.
+
+        Raises:
+            NotFoundError: the filter names a run or conversation that is not there for this user.
+            PageTokenInvalidError: the token is not one of this list.
+        """
+        ...
+
+    async def decide(self, approval_id: str, answer: ApprovalAnswer) -> Approval:
+        """Answer one that is pending, and remember the answer if that is asked for; durable when this returns.
+
+        One that is past its time becomes EXPIRED instead; one that is not pending stays as it is. The run itself hears
+        of it from who calls this. Returns the approval as it stands then. Raises NotFoundError.
+        """
+        ...
+
+    async def remembered(self, conversation_id: str, tool_name: str, spec_hash: str) -> bool | None:
+        """Return the answer that holds for the calls of a tool in a conversation; None where there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallFilter:
+    """Which calls of the user; empty fields do not filter. `unresolved` leaves those in doubt that nobody settled."""
+
+    conversation_id: str = ""
+    run_id: str = ""
+    statuses: tuple[ToolCallStatus, ...] = ()
+    unresolved: bool = False
+
+
+class ToolCallRepository(Protocol):
+    """The calls in the user's runs, and the results that were too large to be told whole."""
+
+    async def list(self, call_filter: ToolCallFilter, page: PageRequest) -> Page[RecordedCall]:
+        """List, the newest run's calls first, and of a run the newest first.
+
+        Raises:
+            NotFoundError: the filter names a run or conversation that is not there for this user.
+            PageTokenInvalidError: the token is not one of this list.
+        """
+        ...
+
+    async def resolve(self, run_id: str, call_id: str, outcome: CallOutcome, note: str) -> RecordedCall:
+        """Settle a call in doubt, as the caller says; again the same is no error. Return it as it stands.
+
+        Raises:
+            NotFoundError: no such call for this user.
+            ToolCallResolvedError: it was settled otherwise.
+            ToolCallNotInDoubtError: its outcome is known, or it has none yet.
+        """
+        ...
+
+    async def result_piece(self, result_id: str, offset: int, max_bytes: int) -> ResultPiece:
+        """Return a piece of a whole result; places are in bytes. Raises NotFoundError."""
+        ...
+
+    async def result_for_run(self, result_id: str, run_id: str) -> str:
+        """Return a whole result that the conversation of a run of the user's has. Raises NotFoundError."""
+        ...
+
+
 class NoteRepository(Protocol):
     """What agents have kept of the user. It stays until it is deleted, whatever becomes of the conversations."""
 
@@ -267,6 +351,16 @@ class UserStore(Protocol):
     @property
     def runs(self) -> RunRepository:
         """The user's runs."""
+        ...
+
+    @property
+    def approvals(self) -> ApprovalRepository:
+        """What the user is asked before tools are called."""
+        ...
+
+    @property
+    def tool_calls(self) -> ToolCallRepository:
+        """The calls in the user's runs."""
         ...
 
     @property

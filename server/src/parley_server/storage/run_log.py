@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from parley_server.domain.approval import Approval
 from parley_server.domain.message import Item
 from parley_server.domain.run import RunEnd, StopReason
 from parley_server.domain.run_event import AttemptRestarted, EventBody, ItemEvent, RunStarted, SteerApplied
@@ -81,6 +82,28 @@ class RunAppender(Protocol):
 
     async def restart(self, body: AttemptRestarted) -> None:
         """Append `attempt_restarted` and begin that attempt in the same transaction; durable when this returns."""
+        ...
+
+    async def suspend(self, approvals: Sequence[Approval], events: Sequence[ItemEvent]) -> None:
+        """Store approvals, append the events that tell of them, and set the run WAITING_APPROVAL, all at once.
+
+        A run that is CANCELLING stays that. Durable when this returns. Raises OwnershipLostError.
+        """
+        ...
+
+    async def expire_approvals(self, approval_ids: Sequence[str]) -> tuple[Approval, ...]:
+        """Set those of these approvals EXPIRED that are pending; return all of them as they stand then, durable.
+
+        Raises:
+            StorageUnavailableError: nothing is changed, or nobody knows yet.
+        """
+        ...
+
+    async def resume(self) -> None:
+        """Append `run_resumed` and set the run RUNNING in the same transaction; does not wait for it.
+
+        A run that is CANCELLING stays that. Raises OwnershipLostError.
+        """
         ...
 
     async def apply_steers(self) -> tuple[SteerApplied, ...]:

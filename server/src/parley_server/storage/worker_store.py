@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from parley_server.domain.approval import Approval
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run import Run, RunSpec, StopReason
 from parley_server.domain.run_event import RunEvent
@@ -31,11 +32,15 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class InterruptedRun:
-    """A run that was under way when its owner died, with its log so far and its calls that have no result."""
+    """A run that was under way or waited for the user when its owner died.
+
+    With its log so far, its calls that have no result, and all its approvals.
+    """
 
     stored: StoredRun
     events: tuple[RunEvent, ...]
     calls: tuple[CallRecord, ...]
+    approvals: tuple[Approval, ...] = ()
 
 
 class WorkerStore(Protocol):

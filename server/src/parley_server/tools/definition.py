@@ -11,7 +11,13 @@ from pydantic import BaseModel, JsonValue, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from parley_server.domain.principal import ALL_SCOPES, is_tool_scope
+from parley_server.domain.tool import ToolEffect, ToolSpec
+from parley_server.tools.credentials.source import is_slot
+from parley_server.tools.limits import MAX_RETRIES
+
 MAX_TIMEOUT_S = 600.0
+MAX_CREDENTIAL_SLOTS = 16
 
 C = TypeVar("C")
 A = TypeVar("A", bound=BaseModel)
@@ -49,6 +55,20 @@ def read_definition(
     except ToolDefinitionError as error:
         raise ToolDefinitionError(f"tool {own_name}: {error}") from error
     return ToolDefinition(name or own_name, description, schema_json, cast("type[A]", model))
+
+
+def check_rules(spec: ToolSpec) -> None:
+    """Refuse rules that no call could follow. Raises ToolDefinitionError."""
+    try:
+        most = 0 if spec.effect is ToolEffect.WRITE else MAX_RETRIES
+        _require(0 <= spec.max_retries <= most, f"max_retries must be at most {MAX_RETRIES}, and 0 for a WRITE")
+        _require(spec.per_user_concurrency >= 1, "per_user_concurrency must be at least 1")
+        unknown = sorted(scope for scope in spec.required_scopes - ALL_SCOPES if not is_tool_scope(scope))
+        _require(all(map(is_slot, spec.credential_slots)), "credential_slots: write a-z, 0-9, _ and -, at most 64")
+        _require(len(spec.credential_slots) <= MAX_CREDENTIAL_SLOTS, f"at most {MAX_CREDENTIAL_SLOTS} credential_slots")
+        _require(not unknown, f"no key can have the scope {', '.join(unknown)}; name one tool:WORD")
+    except ToolDefinitionError as error:
+        raise ToolDefinitionError(f"tool {spec.name}: {error}") from error
 
 
 def _require(holds: bool, rule: str) -> None:

@@ -1,7 +1,7 @@
 """Finds the tools that are installed beside the server: in modules that the settings name, and by entry points."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -38,8 +38,12 @@ def discover(modules: Iterable[str]) -> Iterator[Found]:
         yield from _tools_of(_loaded(entry.load, place), place)
 
 
-def register(built_in: Iterable[Tool], found: Iterable[Found], disabled: Iterable[str]) -> ToolRegistry:
+def register(
+    built_in: Iterable[Tool], found: Iterable[Found], disabled: Iterable[str], prefixes: Collection[str] = ()
+) -> ToolRegistry:
     """Make the registry of all tools that are not disabled; a tool that is found at two places is one.
+
+    What begins with one of `prefixes` may be disabled though it is not there: its source may bring it later.
 
     Raises:
         StartError: two tools have one name, or a disabled one is not there.
@@ -51,11 +55,12 @@ def register(built_in: Iterable[Tool], found: Iterable[Found], disabled: Iterabl
         other, other_place = tools.setdefault(name, (tool, place))
         if other is not tool and name not in unwanted:
             raise StartError(f"two tools are named {name}: of {other_place} and of {place}; rename one or disable both")
-    if unknown := sorted(unwanted - tools.keys()):
+    unknown = sorted(name for name in unwanted - tools.keys() if not name.startswith(tuple(prefixes)))
+    if unknown:
         raise StartError(
             f"[tools] disabled: no tool is named {', '.join(unknown)}; there are {', '.join(sorted(tools))}"
         )
-    return ToolRegistry(tool for name, (tool, _) in tools.items() if name not in unwanted)
+    return ToolRegistry((tool for tool, _ in tools.values()), unwanted)
 
 
 def _loaded(load: Callable[[], object], place: str) -> object:

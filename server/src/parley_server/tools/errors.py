@@ -1,9 +1,9 @@
 """Why a call brought no result, told to the model in words it can act on. Never exception text, paths or hosts."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from parley_server.domain.tool import ToolCallStatus, ToolEffect
 
@@ -43,6 +43,12 @@ class ToolError(Exception):
         self.retryable = retryable
         self.fields = tuple(fields)
 
+    def edited(self, edit: Callable[[str], str]) -> Self:
+        """Put what `edit` returns in the place of its texts, and return it."""
+        self.message, self.hint = edit(self.message), edit(self.hint)
+        self.fields = tuple(FieldProblem(edit(each.path), edit(each.problem)) for each in self.fields)
+        return self
+
 
 class InvalidArgumentsError(ToolError):
     """The arguments do not parse or do not fit the tool's schema."""
@@ -63,6 +69,16 @@ class UnknownToolError(ToolError):
         nearest = get_close_matches(name, sorted(allowed), n=_NEAREST, cutoff=0.0)
         hint = f"Nearest tools: {', '.join(nearest)}." if nearest else "There are no tools in this run."
         super().__init__("unknown_tool", f"There is no tool named {name!r}.", hint=hint)
+
+
+class PermissionDeniedError(ToolError):
+    """The caller lacks a scope that the tool asks for."""
+
+    status = ToolCallStatus.DENIED
+
+    def __init__(self, name: str, missing: Collection[str]) -> None:
+        message = f"The user may not use {name}: the credential lacks the scope {', '.join(sorted(missing))}."
+        super().__init__("permission_denied", message, hint="Go on without this tool, and tell the user so.")
 
 
 class TooManyCallsError(ToolError):
@@ -86,6 +102,15 @@ class DuplicateCallError(ToolError):
         self.original_call_id = original_call_id
 
 
+class LoopDetectedError(ToolError):
+    """The model has made a call of its turn too often in a row, which ends the run."""
+
+    status = ToolCallStatus.DENIED
+
+    def __init__(self) -> None:
+        super().__init__("loop_detected", "Not run: the run ends, since its model repeats itself without getting on.")
+
+
 class ToolTimedOutError(ToolError):
     """The tool did not answer in time."""
 
@@ -94,8 +119,26 @@ class ToolTimedOutError(ToolError):
     def __init__(self, timeout_s: float, effect: ToolEffect) -> None:
         is_write = effect is ToolEffect.WRITE
         hint = "It may have taken effect all the same: check before you repeat it." if is_write else ""
-        message = f"The tool did not answer within {timeout_s:g} seconds."
+        message = f"The tool did not answer within {timeout_s:.3g} seconds."
         super().__init__("timeout", message, hint=hint, retryable=not is_write)
+
+
+class ToolGoneError(ToolError):
+    """The tool was there when the call was planned, and is not any more; the call has had no effect."""
+
+    def __init__(self) -> None:
+        hint = "Go on without it, or try again later."
+        super().__init__("unavailable", "The tool is not there at the moment.", hint=hint, retryable=True)
+
+
+class ToolTimeUsedUpError(ToolError):
+    """The tools of the run have had all their time, so that the call is not begun."""
+
+    status = ToolCallStatus.TIMED_OUT
+
+    def __init__(self, limit_s: float) -> None:
+        message = f"Not run: the tools of this run have been at work for the {limit_s:g} seconds they may."
+        super().__init__("tool_time_used_up", message, hint="Answer the user with what you have.")
 
 
 class CallCancelledError(ToolError):
@@ -108,14 +151,31 @@ class CallCancelledError(ToolError):
 
 
 class UnknownOutcomeError(ToolError):
-    """A WRITE was under way when the run was cut: it may have happened, and is not repeated."""
+    """A WRITE was under way when the run was cut, or the way to its tool: it may have happened, and is not repeated."""
+
+    status = ToolCallStatus.UNKNOWN_OUTCOME
+
+    def __init__(self, what: str = "The run was cut while the tool was at work") -> None:
+        message = f"{what}: it may or may not have taken effect."
+        hint = "Do not repeat it before you have checked whether it happened, or asked the user."
+        super().__init__("unknown_outcome", message, hint=hint)
+
+
+class ResultLostError(ToolError):
+    """The history has a call and not what it came to."""
 
     status = ToolCallStatus.UNKNOWN_OUTCOME
 
     def __init__(self) -> None:
-        message = "The run was cut while the tool was at work: it may or may not have taken effect."
-        hint = "Do not repeat it before you have checked whether it happened, or asked the user."
-        super().__init__("unknown_outcome", message, hint=hint)
+        message = "What this call came to is not known any more: it may or may not have taken effect."
+        super().__init__("unknown_outcome", message, hint="Check before you repeat it, or ask the user.")
+
+
+class ResultTooLargeError(ToolError):
+    """The tool's result is larger than anything that is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("result_too_large", "The tool's result is too large.", hint="Ask for less at once.")
 
 
 class ToolFailedError(ToolError):

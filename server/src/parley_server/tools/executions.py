@@ -1,59 +1,100 @@
-"""The executions of one turn: eight at a time, each written down before it begins and answered when it is known."""
+"""The executions of one turn: so many at a time, each written down before it begins, answered when it is known."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run_event import EventSink, ItemEvent
-from parley_server.domain.tool import ToolCall, ToolResult
-from parley_server.tools.errors import ToolError
+from parley_server.domain.tool import ToolResult
+from parley_server.tools.credentials.source import CredentialSource, NoCredentials
+from parley_server.tools.errors import ToolError, ToolTimeUsedUpError
 from parley_server.tools.invocation import invoke
+from parley_server.tools.limits import CallLimits
+from parley_server.tools.places import RunPlaces, UserPlaces
 from parley_server.tools.progress import ProgressReports
-from parley_server.tools.results import Answer, failed_result, finished_event, ok_result
+from parley_server.tools.results import Answer, finished_event, result_of
+from parley_server.tools.retries import retries_of
 from parley_server.tools.threads import ToolThreads
 from parley_server.tools.tool import ToolContext
+from parley_server.tools.tool_time import ToolTime
 from parley_server.tools.turn_plan import Job
 
-MAX_CONCURRENT_CALLS = 8
 WRITE_GRACE_S = 10.0
 
 _Task = asyncio.Task[None]
 
 
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What the calls of all runs share: threads for tools that block, users' places and credentials, limits of runs."""
+
+    threads: ToolThreads = field(default_factory=ToolThreads)
+    users: UserPlaces = field(default_factory=UserPlaces)
+    limits: CallLimits = CallLimits()
+    credentials: CredentialSource = field(default_factory=NoCredentials)
+
+
 class Executions:
-    """Performs the jobs of one turn. `dispatched` are those the journal knows as begun already."""
+    """Performs the jobs of one turn of a run."""
 
     def __init__(
-        self,
-        context: RequestContext,
-        run_id: str,
-        sink: EventSink,
-        dispatched: Collection[Job],
-        threads: ToolThreads,
+        self, context: RequestContext, run_id: str, sink: EventSink, workshop: Workshop, time: ToolTime
     ) -> None:
         self._context = context
         self._run_id = run_id
         self._sink = sink
-        self._threads = threads
-        self._dispatched = {call_id for job in dispatched for call_id in job.call_ids}
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
+        self._threads = workshop.threads
+        self._credentials = workshop.credentials
+        self._time = time
+        self._places = RunPlaces(context.user_id, workshop.users, workshop.limits.parallel_calls)
+        # Whose places are taken, though they have not begun.
+        self._admitted: dict[str, Job] = {}
+        self._dispatched: set[str] = set()
         self._cancelled = asyncio.Event()
         self._begun: set[str] = set()
         self._results: dict[str, ToolResult] = {}
 
+    @contextmanager
+    def admitted(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
+        """Take the places of what can begin at once, and yield that: the caller makes it known as dispatched."""
+        first = next(_together(jobs), [])
+        try:
+            self._admitted = {job.call_ids[0]: job for job in first if self._places.take(job.tool.spec)}
+            admitted = list(self._admitted.values())
+            self._dispatched = {call_id for job in admitted for call_id in job.call_ids}
+            yield admitted
+        finally:
+            for job in self._admitted.values():
+                self._places.leave(job.tool.spec)
+
     async def perform(self, jobs: Sequence[Job]) -> dict[str, ToolResult]:
         """Perform the jobs and return their results by call id, durable with all that was emitted before.
 
-        When this is cancelled, a WRITE that has begun is signalled and waited for, at most 10 s; what has not begun is
-        not dispatched any more.
+        A job of a `sequential` tool is alone: those before it have ended, those behind it have not begun. When this is
+        cancelled, a WRITE that has begun is signalled and waited for, at most 10 s; what has not begun is not
+        dispatched any more.
         """
-        tasks: dict[_Task, Job] = {}
-        try:
+        with self._time.spent():
             # Nothing may happen before it is written down.
+            await self._flush()
+            for together in _together(jobs):
+                await self._perform_all(together)
+        await self._sink.flush()
+        return self._results
+
+    async def _flush(self) -> None:
+        try:
             await self._sink.flush()
-            tasks = {asyncio.create_task(self._perform(job)): job for job in jobs}
-            if tasks:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        except asyncio.CancelledError:
+            await self._wind_down({})
+            raise
+
+    async def _perform_all(self, jobs: Sequence[Job]) -> None:
+        tasks = {asyncio.create_task(self._perform(job)): job for job in jobs}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         except asyncio.CancelledError:
             await self._wind_down(tasks)
             raise
@@ -61,16 +102,36 @@ class Executions:
             failures = _stop(tasks)
         if failures:
             raise failures[0]
-        await self._sink.flush()
-        return self._results
 
     async def _perform(self, job: Job) -> None:
-        async with self._slots:
-            await self._enter(job)
-            calls = [(planned.call.call_id, planned.record.item_id) for planned in job.calls]
-            async with ProgressReports(calls, self._sink.emit_all) as reports:
-                told = await invoke(job.tool, self._tool_context(job, reports), job.arguments)
-            await self._answer(job, told)
+        if not await self._has_place(job):
+            await self._answer(job, ToolTimeUsedUpError(self._time.limit_s))
+            return
+        try:
+            told = await self._execute(job)
+        finally:
+            self._places.leave(job.tool.spec)
+        await self._answer(job, told)
+
+    async def _has_place(self, job: Job) -> bool:
+        """Wait for the job's places; False, without them, when the time of the run's tools ends before."""
+        if self._admitted.pop(job.call_ids[0], None) is None:
+            try:
+                async with asyncio.timeout_at(self._time.end):
+                    await self._places.wait(job.tool.spec)
+            except TimeoutError:
+                return False
+        if self._time.is_over:
+            self._places.leave(job.tool.spec)
+            return False
+        return True
+
+    async def _execute(self, job: Job) -> Answer | ToolError:
+        await self._enter(job)
+        calls = [(planned.call.call_id, planned.record.item_id) for planned in job.calls]
+        async with ProgressReports(calls, self._sink.emit_all) as reports:
+            retries = 0 if job.is_write else retries_of(job.tool.spec)
+            return await invoke(job.tool, self._tool_context(job, reports), job.arguments, retries)
 
     def _tool_context(self, job: Job, reports: ProgressReports) -> ToolContext:
         first = job.calls[0]
@@ -79,11 +140,13 @@ class Executions:
             run_id=self._run_id,
             call_id=first.call.call_id,
             idempotency_key=first.record.idempotency_key,
-            deadline=asyncio.get_running_loop().time() + job.tool.spec.timeout_s,
+            deadline=min(asyncio.get_running_loop().time() + job.tool.spec.timeout_s, self._time.end),
             cancelled=self._cancelled,
             tool_name=job.tool.spec.name,
             report=reports.report,
             threads=self._threads,
+            credential_slots=job.tool.spec.credential_slots,
+            credentials=self._credentials,
         )
 
     async def _enter(self, job: Job) -> None:
@@ -95,9 +158,10 @@ class Executions:
     async def _answer(self, job: Job, told: Answer | ToolError) -> None:
         events: list[ItemEvent] = []
         for planned in job.calls:
-            result = _result(planned.call, told)
-            self._results[result.call_id] = result
+            result = result_of(planned.call, told, planned.note)
             events.append((finished_event(result), planned.record.item_id))
+            # The store has it from here on; of a whole turn it may be a lot.
+            self._results[result.call_id] = replace(result, whole_json="")
         await self._sink.emit_all(events)
 
     async def _wind_down(self, tasks: Mapping[_Task, Job]) -> None:
@@ -114,13 +178,22 @@ class Executions:
             await asyncio.wait(writes, timeout=WRITE_GRACE_S)
 
 
+def _together(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+    """Yield the jobs in the parts that one after the other may run: a sequential one alone, the others between."""
+    part: list[Job] = []
+    for job in jobs:
+        if job.tool.spec.sequential:
+            yield from ([part] if part else [])
+            yield [job]
+            part = []
+        else:
+            part.append(job)
+    yield from ([part] if part else [])
+
+
 def _stop(tasks: Collection[_Task]) -> list[BaseException]:
     """Cancel what still runs; return what the others raised."""
     for task in tasks:
         task.cancel()
     raised = [task.exception() for task in tasks if task.done() and not task.cancelled()]
     return [error for error in raised if error is not None]
-
-
-def _result(call: ToolCall, told: Answer | ToolError) -> ToolResult:
-    return failed_result(call, told) if isinstance(told, ToolError) else ok_result(call, told)

@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pydantic import JsonValue
+from pydantic_core import to_json
 
 from parley_server.domain.content import storable_text
 
@@ -19,13 +20,13 @@ class TooLargeError(ValueError):
     """The value is JSON and larger than allowed."""
 
 
-def clean_json(value: object, *, max_depth: int, max_size: int) -> JsonValue:
-    """Copy a JSON value, its text made storable.
+def clean_json(value: object, *, max_depth: int, max_size: int, edit: Callable[[str], str] = str) -> JsonValue:
+    """Copy a JSON value, its texts as `edit` returns them, and storable.
 
     `max_size` is in characters of text plus 16 for every value, so a small object that unfolds without end is
     refused too. Raises NotJsonError, TooLargeError.
     """
-    return _Cleaner(max_depth, max_size).clean(value, 0)
+    return _Cleaner(max_depth, max_size, edit).clean(value, 0)
 
 
 def dump_json(value: JsonValue) -> str:
@@ -33,16 +34,24 @@ def dump_json(value: JsonValue) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
+def dump_lines(value: JsonValue) -> str:
+    """Write JSON with every element on a line of its own."""
+    return to_json(value, indent=0).decode()
+
+
 class _Cleaner:
     """One copy under way, and how much of it is still allowed."""
 
-    def __init__(self, max_depth: int, max_size: int) -> None:
+    def __init__(self, max_depth: int, max_size: int, edit: Callable[[str], str]) -> None:
+        self._edit = edit
         self._max_depth = max_depth
         self._left = max_size
 
     def clean(self, value: object, depth: int) -> JsonValue:
         self._spend(_VALUE_COST)
         if value is None or isinstance(value, bool | int):
+            # More digits than one in three bits there are not.
+            self._spend((value or 0).bit_length() // 3)
             return value
         if isinstance(value, str):
             return self._text(value)
@@ -66,7 +75,7 @@ class _Cleaner:
 
     def _text(self, text: str) -> str:
         self._spend(len(text))
-        return storable_text(text)
+        return storable_text(self._edit(text))
 
     def _spend(self, size: int) -> None:
         self._left -= size

@@ -1,17 +1,26 @@
 """What the model is told a call came to: `{"ok":true,"result":...}` or `{"ok":false,"error":{...}}`."""
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
 from parley_server.domain.content import storable_text
+from parley_server.domain.identifiers import new_id
+from parley_server.domain.resolution import Resolution
 from parley_server.domain.run_event import ToolCallFinished
 from parley_server.domain.tool import ToolCall, ToolCallStatus, ToolResult
-from parley_server.tools.errors import DuplicateCallError, FieldProblem, ToolError
-from parley_server.tools.json_value import TooLargeError, clean_json, dump_json
+from parley_server.domain.whole_result import MAX_WHOLE_BYTES
+from parley_server.tools.errors import DuplicateCallError, FieldProblem, ResultTooLargeError, ToolError
+from parley_server.tools.json_value import TooLargeError, clean_json, dump_json, dump_lines
 
 MAX_INLINE_BYTES = 32 * 1024
+# What is left of it when a note goes along.
+MAX_ANSWER_BYTES = MAX_INLINE_BYTES - 512
 MAX_RESULT_SIZE = 4 * 1024 * 1024
+# What takes some milliseconds to write.
+MAX_SIZE_AT_ONCE = 64 * 1024
 MAX_RESULT_DEPTH = 64
 # Together they keep an error's JSON below the inline limit, however its characters are escaped.
 MAX_CODE_CHARS = 64
@@ -23,33 +32,73 @@ MAX_PROBLEMS = 10
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A tool's result as the text the model is told; `truncated` when the middle had to go."""
+    """A tool's result as the text the model is told.
+
+    When its middle had to go, `whole_json` is all of it, to be stored under `result_id`.
+    """
 
     result_json: str
-    truncated: bool = False
+    result_id: str = ""
+    whole_json: str = field(default="", repr=False)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the middle had to go."""
+        return bool(self.result_id)
 
 
-def answer(value: object) -> Answer:
-    """Write a tool's result.
+def answer(value: object, edit: Callable[[str], str] = str) -> Answer:
+    """Write a tool's result, all its texts as `edit` returns them.
 
     Raises:
         NotJsonError: it is not JSON.
-        ToolError: it is far too large.
+        ResultTooLargeError: it is far too large.
     """
     try:
-        cleaned = clean_json(value, max_depth=MAX_RESULT_DEPTH, max_size=MAX_RESULT_SIZE)
+        return _answer(clean_json(value, max_depth=MAX_RESULT_DEPTH, max_size=MAX_RESULT_SIZE, edit=edit))
     except TooLargeError as error:
-        hint = "Ask for less at once."
-        raise ToolError("result_too_large", "The tool's result is too large.", hint=hint) from error
+        raise ResultTooLargeError from error
+
+
+async def answer_aside(value: object, edit: Callable[[str], str] = str) -> Answer:
+    """Do as `answer` does; what takes long in a thread, so that nobody else waits for it."""
+    try:
+        small = clean_json(value, max_depth=MAX_RESULT_DEPTH, max_size=MAX_SIZE_AT_ONCE, edit=edit)
+    except TooLargeError:
+        return await asyncio.to_thread(answer, value, edit)
+    return _answer(small)
+
+
+def _answer(cleaned: JsonValue) -> Answer:
     text = dump_json({"ok": True, "result": cleaned})
-    if _size(text) <= MAX_INLINE_BYTES:
+    if _size(text) <= MAX_ANSWER_BYTES:
         return Answer(text)
-    return Answer(_head_and_tail(dump_json(cleaned)), truncated=True)
+    whole = dump_lines(cleaned)
+    if _size(whole) > MAX_WHOLE_BYTES:
+        raise ResultTooLargeError
+    result_id = new_id("result")
+    return Answer(_head_and_tail(whole, result_id), result_id, whole)
+
+
+def result_of(call: ToolCall, told: Answer | ToolError, note: str = "") -> ToolResult:
+    """Make the result of a call; a note for the model goes along with either kind."""
+    result = failed_result(call, told) if isinstance(told, ToolError) else ok_result(call, told)
+    if not note:
+        return result
+    return replace(result, result_json=f'{result.result_json[:-1]},"note":{dump_json(note)}}}')
 
 
 def ok_result(call: ToolCall, told: Answer) -> ToolResult:
     """Make the result of a call that worked."""
-    return ToolResult(call.call_id, call.name, ToolCallStatus.OK, told.result_json, told.truncated)
+    return ToolResult(
+        call.call_id,
+        call.name,
+        ToolCallStatus.OK,
+        told.result_json,
+        told.truncated,
+        result_id=told.result_id,
+        whole_json=told.whole_json,
+    )
 
 
 def failed_result(call: ToolCall, error: ToolError) -> ToolResult:
@@ -83,7 +132,15 @@ def finished_event(result: ToolResult) -> ToolCallFinished:
         error_code=result.error_code,
         error_message=result.error_message,
         original_call_id=result.original_call_id,
+        result_id=result.result_id,
+        whole_json=result.whole_json,
     )
+
+
+def resolved(result_json: str, resolution: Resolution) -> str:
+    """Add to what a model was told of a call in doubt what the user has said of it since."""
+    said: JsonValue = {"outcome": resolution.outcome.value, "said_by": "user", "note": resolution.note}
+    return f'{result_json[:-1]},"resolved":{dump_json(said)}}}'
 
 
 def _field(problem: FieldProblem) -> JsonValue:
@@ -94,13 +151,14 @@ def _short(text: str, max_chars: int) -> str:
     return storable_text(text[:max_chars])
 
 
-def _head_and_tail(text: str) -> str:
-    """Keep both ends of a result's text, as strings inside valid JSON."""
-    keep = MAX_INLINE_BYTES // 2
+def _head_and_tail(text: str, result_id: str) -> str:
+    """Keep both ends of a result's text, as strings inside valid JSON; offsets are in characters."""
+    keep = MAX_ANSWER_BYTES // 2
     while True:
         ends: JsonValue = {"head": text[:keep], "tail": text[-keep:]}
-        told = dump_json({"ok": True, "truncated": True, "total_bytes": _size(text), "result": ends})
-        if _size(told) <= MAX_INLINE_BYTES:
+        place: dict[str, JsonValue] = {"result_id": result_id, "next_offset": keep, "total_chars": len(text)}
+        told = dump_json({"ok": True, "truncated": True, **place, "result": ends})
+        if _size(told) <= MAX_ANSWER_BYTES:
             return told
         keep = keep * 3 // 4
 

@@ -4,17 +4,26 @@ import asyncio
 import inspect
 import zoneinfo
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial, wraps
 from typing import Generic, Protocol, TypedDict, TypeVar, Unpack, cast
 
 import structlog
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, SecretStr, ValidationError
 
 from parley_server.domain.context import RequestContext
 from parley_server.domain.tool import ApprovalRule, ToolEffect, ToolSpec
-from parley_server.tools.definition import read_definition
+from parley_server.tools.credentials.redaction import redacted
+from parley_server.tools.credentials.source import (
+    CredentialMissingError,
+    CredentialSource,
+    CredentialsUnavailableError,
+    CredentialUnavailableError,
+    NoCredentials,
+)
+from parley_server.tools.definition import ToolDefinitionError, check_rules, read_definition
 from parley_server.tools.errors import FieldProblem, InvalidArgumentsError
+from parley_server.tools.model_json import model_json
 from parley_server.tools.threads import ToolThreads
 
 JsonObject = dict[str, JsonValue]
@@ -33,7 +42,7 @@ class ToolContext:
     `idempotency_key` is the same whenever this call is repeated; `deadline` is in seconds of the running loop's
     clock. `cancelled` is set when the run is to stop: a tool that only reads, or is idempotent, is cancelled then; a
     WRITE is left up to 10 s to come to an end of its own, so that its result is known. In a thread, ask
-    `cancelled.is_set()`.
+    `cancelled.is_set()`. `loop` is set for a function that runs in a thread.
     """
 
     request: RequestContext
@@ -45,6 +54,10 @@ class ToolContext:
     tool_name: str = ""
     report: Callable[[str, float | None], None] = _tell_nobody
     threads: ToolThreads = field(default_factory=ToolThreads)
+    credential_slots: tuple[str, ...] = ()
+    credentials: CredentialSource = field(default_factory=NoCredentials)
+    loop: asyncio.AbstractEventLoop | None = None
+    _secrets: list[SecretStr] = field(default_factory=list, repr=False)
 
     @property
     def user_id(self) -> str:
@@ -78,7 +91,39 @@ class ToolContext:
         Returns at once, also in a thread, and never fails. Only the newest of each half second is shown; a message
         is cut after 1,024 characters. What is told after the call has ended is dropped.
         """
-        self.report(message, fraction)
+        self.report(self.without_secrets(message), fraction)
+
+    async def credential(self, slot: str) -> SecretStr:
+        """Return the user's secret of a slot that the tool has declared, as it is at this moment.
+
+        Keep it no longer than the call, and put it nowhere but where it has to go: `secret.get_secret_value()`.
+
+        Raises:
+            CredentialMissingError: the user has none; he is told what to do.
+            CredentialUnavailableError: nobody can tell at the moment.
+            ToolDefinitionError: the tool has not declared the slot.
+        """
+        if slot not in self.credential_slots:
+            raise ToolDefinitionError(f"tool {self.tool_name}: asks for {slot!r}, which its credential_slots lack")
+        try:
+            secret = await self.credentials.find(self.user_id, slot)
+        except CredentialsUnavailableError as error:
+            self.log.error("credential_unavailable", slot=slot, reason=str(error))  # noqa: TRY400  # where is no matter
+            raise CredentialUnavailableError(slot) from None
+        if secret is None:
+            raise CredentialMissingError(self.user_id, slot)
+        self._secrets.append(secret)
+        return secret
+
+    def wait_for_credential(self, slot: str) -> SecretStr:
+        """Do as `credential` does, for a tool that is no coroutine; in its thread alone."""
+        if self.loop is None:
+            raise RuntimeError("a coroutine has to await credential()")
+        return asyncio.run_coroutine_threadsafe(self.credential(slot), self.loop).result()
+
+    def without_secrets(self, text: str) -> str:
+        """Return a text without the secrets that the call was given, for all who are not to see them."""
+        return redacted(text, self._secrets)
 
 
 class Tool(Protocol):
@@ -109,12 +154,14 @@ class FunctionTool(Generic[A]):
 
     async def call(self, context: ToolContext, arguments: JsonObject) -> object:
         """Validate, run, and return the result as JSON values; see `Tool.call`."""
+        return model_json(await self.function(context, self.checked(arguments)))
+
+    def checked(self, arguments: JsonObject) -> A:
+        """Validate the arguments of a call. Raises InvalidArgumentsError."""
         try:
-            checked = self.arguments_model.model_validate(arguments)
+            return self.arguments_model.model_validate(arguments)
         except ValidationError as error:
             raise InvalidArgumentsError(_problems(error)) from error
-        result = await self.function(context, checked)
-        return result.model_dump(mode="json")
 
 
 class CallRules(TypedDict, total=False):
@@ -149,6 +196,7 @@ def tool(
             timeout_s=timeout_s,
             **rules,
         )
+        check_rules(spec)
         if inspect.iscoroutinefunction(function):
             return FunctionTool(spec, definition.arguments_model, cast("Coroutine[A]", function))
         in_thread = _in_thread(cast("Callable[[ToolContext, A], BaseModel]", function), spec)
@@ -160,7 +208,7 @@ def tool(
 def _in_thread(function: Callable[[ToolContext, A], BaseModel], spec: ToolSpec) -> Coroutine[A]:
     @wraps(function)
     async def run(context: ToolContext, arguments: A) -> BaseModel:
-        work = partial(function, context, arguments)
+        work = partial(function, replace(context, loop=asyncio.get_running_loop()), arguments)
         return await context.threads.run(work, name=spec.name, timeout_s=spec.timeout_s)
 
     return run

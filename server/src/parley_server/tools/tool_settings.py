@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from parley_server.tools.builtin.fetching.allowed_hosts import AllowedHost
+from parley_server.tools.limits import MAX_CALLS_PER_TURN, MAX_PARALLEL_CALLS, MAX_TOOL_TIME_S, CallLimits
 from parley_server.tools.threads import DEFAULT_THREADS
 
 
@@ -58,4 +59,17 @@ class ToolSettings(BaseModel):
     threads: Annotated[int, Field(ge=1, le=1024)] = DEFAULT_THREADS
     """How many calls of tools that are no coroutines run at once. Others wait for at most half their time-out."""
 
+    calls_per_turn: Annotated[int, Field(ge=1, le=64)] = MAX_CALLS_PER_TURN
+    """How many calls of one answer of the model are run; those beyond are answered `too_many_calls`."""
+
+    parallel_calls: Annotated[int, Field(ge=1, le=64)] = MAX_PARALLEL_CALLS
+    """How many calls of one run are under way at once. Of one tool a user has at most as many as the tool says."""
+
+    max_run_tool_s: Annotated[float, Field(gt=0, le=86_400)] = MAX_TOOL_TIME_S
+    """How long the tools of one run may be at work in all, in seconds; calls beyond are not begun."""
+
     fetch_url: FetchUrlSettings = FetchUrlSettings()
+
+    def call_limits(self) -> CallLimits:
+        """Return what the calls of every run are held to."""
+        return CallLimits(self.calls_per_turn, self.parallel_calls, self.max_run_tool_s)

@@ -4,7 +4,10 @@ isort:skip_file
 """
 
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from parley.v1 import tool_pb2 as _tool_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -29,7 +32,9 @@ class _ApprovalStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Approva
     APPROVAL_STATE_APPROVED: _ApprovalState.ValueType  # 2
     """APPROVAL_STATE_APPROVED: the user allowed the call, which is then dispatched."""
     APPROVAL_STATE_DENIED: _ApprovalState.ValueType  # 3
-    """APPROVAL_STATE_DENIED: the user refused the call, which ends as TOOL_CALL_STATUS_DENIED; the run goes on."""
+    """APPROVAL_STATE_DENIED: the user refused the call, which ends as TOOL_CALL_STATUS_DENIED with the error code
+    `APPROVAL_DENIED`; the run goes on.
+    """
     APPROVAL_STATE_EXPIRED: _ApprovalState.ValueType  # 4
     """APPROVAL_STATE_EXPIRED: nobody decided in time (15 minutes by default). The call ends as TOOL_CALL_STATUS_DENIED
     with the error code `APPROVAL_EXPIRED`; the run goes on.
@@ -47,7 +52,9 @@ APPROVAL_STATE_PENDING: ApprovalState.ValueType  # 1
 APPROVAL_STATE_APPROVED: ApprovalState.ValueType  # 2
 """APPROVAL_STATE_APPROVED: the user allowed the call, which is then dispatched."""
 APPROVAL_STATE_DENIED: ApprovalState.ValueType  # 3
-"""APPROVAL_STATE_DENIED: the user refused the call, which ends as TOOL_CALL_STATUS_DENIED; the run goes on."""
+"""APPROVAL_STATE_DENIED: the user refused the call, which ends as TOOL_CALL_STATUS_DENIED with the error code
+`APPROVAL_DENIED`; the run goes on.
+"""
 APPROVAL_STATE_EXPIRED: ApprovalState.ValueType  # 4
 """APPROVAL_STATE_EXPIRED: nobody decided in time (15 minutes by default). The call ends as TOOL_CALL_STATUS_DENIED
 with the error code `APPROVAL_EXPIRED`; the run goes on.
@@ -55,3 +62,128 @@ with the error code `APPROVAL_EXPIRED`; the run goes on.
 APPROVAL_STATE_CANCELLED: ApprovalState.ValueType  # 5
 """APPROVAL_STATE_CANCELLED: the run ended before anybody decided."""
 Global___ApprovalState: _TypeAlias = ApprovalState  # noqa: Y015
+
+class _ApprovalRemember:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ApprovalRememberEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ApprovalRemember.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    APPROVAL_REMEMBER_UNSPECIFIED: _ApprovalRemember.ValueType  # 0
+    """APPROVAL_REMEMBER_UNSPECIFIED means ONCE."""
+    APPROVAL_REMEMBER_ONCE: _ApprovalRemember.ValueType  # 1
+    """APPROVAL_REMEMBER_ONCE: for this call."""
+    APPROVAL_REMEMBER_CONVERSATION: _ApprovalRemember.ValueType  # 2
+    """APPROVAL_REMEMBER_CONVERSATION: for this call, and, whatever their arguments, for all later calls of the tool in
+    the conversation, as long as the tool is described as it was. It is forgotten with the conversation, and no fork
+    of the conversation inherits it.
+    """
+
+class ApprovalRemember(_ApprovalRemember, metaclass=_ApprovalRememberEnumTypeWrapper):
+    """ApprovalRemember is how long an answer holds."""
+
+APPROVAL_REMEMBER_UNSPECIFIED: ApprovalRemember.ValueType  # 0
+"""APPROVAL_REMEMBER_UNSPECIFIED means ONCE."""
+APPROVAL_REMEMBER_ONCE: ApprovalRemember.ValueType  # 1
+"""APPROVAL_REMEMBER_ONCE: for this call."""
+APPROVAL_REMEMBER_CONVERSATION: ApprovalRemember.ValueType  # 2
+"""APPROVAL_REMEMBER_CONVERSATION: for this call, and, whatever their arguments, for all later calls of the tool in
+the conversation, as long as the tool is described as it was. It is forgotten with the conversation, and no fork
+of the conversation inherits it.
+"""
+Global___ApprovalRemember: _TypeAlias = ApprovalRemember  # noqa: Y015
+
+@_typing.final
+class Approval(_message.Message):
+    """Approval is a question to the user: may this tool be called with these arguments? The answer holds for exactly that:
+    for the arguments, the user, and the tool as it was described when the question was asked. A call that differs in one
+    of them is asked for anew.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    TOOL_DESCRIPTION_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    DECIDE_TIME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REMEMBER_FIELD_NUMBER: _builtins.int
+    approval_id: _builtins.str
+    """approval_id is the approval's id, sortable by creation. At most 64 characters."""
+    run_id: _builtins.str
+    """run_id is the id of the run that waits. At most 64 characters."""
+    conversation_id: _builtins.str
+    """conversation_id is the id of the run's conversation. At most 64 characters."""
+    call_id: _builtins.str
+    """call_id is the id of the tool call in its run. At most 64 characters."""
+    tool_name: _builtins.str
+    """tool_name is the name of the tool. At most 64 characters."""
+    tool_description: _builtins.str
+    """tool_description is what the tool says of itself, as the model was told. At most 16 KiB; what is longer was cut."""
+    effect: _tool_pb2.ToolEffect.ValueType
+    """effect is what the tool may do to the world. Always set."""
+    arguments_json: _builtins.str
+    """arguments_json is what the tool is called with when the answer is yes: a JSON object. At most 256 KiB."""
+    state: Global___ApprovalState.ValueType
+    """state is where the approval stands."""
+    user_id: _builtins.str
+    """user_id is the user himself. At most 128 characters."""
+    service_id: _builtins.str
+    """service_id is the service that relayed the user's answer. At most 128 characters."""
+    reason: _builtins.str
+    """reason is what was written to the answer. At most 1,024 characters. Empty: nothing."""
+    remember: Global___ApprovalRemember.ValueType
+    """remember is how long the answer holds. Unspecified: there is no answer."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """create_time is when the question was asked."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """expire_time is when it expires undecided: 15 minutes after it was asked unless the server's settings say otherwise.
+        The run may end before.
+        """
+
+    @_builtins.property
+    def decide_time(self) -> _timestamp_pb2.Timestamp:
+        """decide_time is when it left APPROVAL_STATE_PENDING. Absent: it has not."""
+
+    def __init__(
+        self,
+        *,
+        approval_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        conversation_id: _builtins.str = ...,
+        call_id: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        tool_description: _builtins.str = ...,
+        effect: _tool_pb2.ToolEffect.ValueType = ...,
+        arguments_json: _builtins.str = ...,
+        state: Global___ApprovalState.ValueType = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        decide_time: _timestamp_pb2.Timestamp | None = ...,
+        user_id: _builtins.str = ...,
+        service_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        remember: Global___ApprovalRemember.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decide_time", b"decide_time", "decider", b"decider", "expire_time", b"expire_time", "service_id", b"service_id", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "arguments_json", b"arguments_json", "call_id", b"call_id", "conversation_id", b"conversation_id", "create_time", b"create_time", "decide_time", b"decide_time", "decider", b"decider", "effect", b"effect", "expire_time", b"expire_time", "reason", b"reason", "remember", b"remember", "run_id", b"run_id", "service_id", b"service_id", "state", b"state", "tool_description", b"tool_description", "tool_name", b"tool_name", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_decider: _TypeAlias = _typing.Literal["user_id", "service_id"]  # noqa: Y015
+    _WhichOneofArgType_decider: _TypeAlias = _typing.Literal["decider", b"decider"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_decider) -> _WhichOneofReturnType_decider | None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015

@@ -131,8 +131,8 @@ class ConversationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ForkConversation(self, request, context):
-        """ForkConversation makes a new conversation that begins with a copy of this one's messages. A server that lacks the
-        feature `fork_conversation` answers UNIMPLEMENTED.
+        """ForkConversation makes a new conversation that begins with a copy of this one's messages, and of the results of
+        tools that they name. A server that lacks the feature `fork_conversation` answers UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,7 +140,8 @@ class ConversationServiceServicer(object):
 
     def ExportConversation(self, request, context):
         """ExportConversation streams a conversation as JSON lines, the conversation first, then its messages, the oldest
-        first. A server that lacks the feature `export_conversation` answers UNIMPLEMENTED.
+        first, each with the results of tools that it names. A server that lacks the feature `export_conversation` answers
+        UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

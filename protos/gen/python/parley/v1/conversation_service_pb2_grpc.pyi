@@ -55,12 +55,13 @@ class ConversationServiceStub:
     ListMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListMessagesRequest, _conversation_service_pb2.ListMessagesResponse]
     """ListMessages lists the messages of a conversation, the oldest first."""
     ForkConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ForkConversationRequest, _conversation_service_pb2.ForkConversationResponse]
-    """ForkConversation makes a new conversation that begins with a copy of this one's messages. A server that lacks the
-    feature `fork_conversation` answers UNIMPLEMENTED.
+    """ForkConversation makes a new conversation that begins with a copy of this one's messages, and of the results of
+    tools that they name. A server that lacks the feature `fork_conversation` answers UNIMPLEMENTED.
     """
     ExportConversation: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.ExportConversationRequest, _conversation_service_pb2.ExportConversationResponse]
     """ExportConversation streams a conversation as JSON lines, the conversation first, then its messages, the oldest
-    first. A server that lacks the feature `export_conversation` answers UNIMPLEMENTED.
+    first, each with the results of tools that it names. A server that lacks the feature `export_conversation` answers
+    UNIMPLEMENTED.
     """
 
 @_typing.type_check_only
@@ -90,12 +91,13 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     ListMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListMessagesRequest, _conversation_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """ListMessages lists the messages of a conversation, the oldest first."""
     ForkConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ForkConversationRequest, _conversation_service_pb2.ForkConversationResponse]  # type: ignore[assignment]
-    """ForkConversation makes a new conversation that begins with a copy of this one's messages. A server that lacks the
-    feature `fork_conversation` answers UNIMPLEMENTED.
+    """ForkConversation makes a new conversation that begins with a copy of this one's messages, and of the results of
+    tools that they name. A server that lacks the feature `fork_conversation` answers UNIMPLEMENTED.
     """
     ExportConversation: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.ExportConversationRequest, _conversation_service_pb2.ExportConversationResponse]  # type: ignore[assignment]
     """ExportConversation streams a conversation as JSON lines, the conversation first, then its messages, the oldest
-    first. A server that lacks the feature `export_conversation` answers UNIMPLEMENTED.
+    first, each with the results of tools that it names. A server that lacks the feature `export_conversation` answers
+    UNIMPLEMENTED.
     """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -164,8 +166,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.ForkConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.ForkConversationResponse, _abc.Awaitable[_conversation_service_pb2.ForkConversationResponse]]:
-        """ForkConversation makes a new conversation that begins with a copy of this one's messages. A server that lacks the
-        feature `fork_conversation` answers UNIMPLEMENTED.
+        """ForkConversation makes a new conversation that begins with a copy of this one's messages, and of the results of
+        tools that they name. A server that lacks the feature `fork_conversation` answers UNIMPLEMENTED.
         """
 
     @_abc_1.abstractmethod
@@ -175,7 +177,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_conversation_service_pb2.ExportConversationResponse], _abc.AsyncIterator[_conversation_service_pb2.ExportConversationResponse]]:
         """ExportConversation streams a conversation as JSON lines, the conversation first, then its messages, the oldest
-        first. A server that lacks the feature `export_conversation` answers UNIMPLEMENTED.
+        first, each with the results of tools that it names. A server that lacks the feature `export_conversation` answers
+        UNIMPLEMENTED.
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -283,6 +283,54 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "UNKNOWN_MODEL", "domain": "parley.v1", "metadata": {}}
     """
+    ERROR_REASON_APPROVAL_DECIDED: _ErrorReason.ValueType  # 46
+    """ERROR_REASON_APPROVAL_DECIDED, with FAILED_PRECONDITION: the approval was answered before, and otherwise, or for
+    another time. The first answer holds.
+
+        {"reason": "APPROVAL_DECIDED", "domain": "parley.v1", "metadata": {"state": "DENIED", "remember": "ONCE"}}
+    """
+    ERROR_REASON_APPROVAL_EXPIRED: _ErrorReason.ValueType  # 47
+    """ERROR_REASON_APPROVAL_EXPIRED, with FAILED_PRECONDITION: the answer came after the approval's expire_time. The call
+    was not made, and the run has gone on.
+
+        {"reason": "APPROVAL_EXPIRED", "domain": "parley.v1", "metadata": {}}
+    """
+    ERROR_REASON_APPROVAL_CANCELLED: _ErrorReason.ValueType  # 48
+    """ERROR_REASON_APPROVAL_CANCELLED, with FAILED_PRECONDITION: the run ended before the answer came: it was cancelled,
+    or its deadline passed. The call was not made.
+
+        {"reason": "APPROVAL_CANCELLED", "domain": "parley.v1", "metadata": {}}
+    """
+    ERROR_REASON_APPROVAL_NEEDED: _ErrorReason.ValueType  # 49
+    """ERROR_REASON_APPROVAL_NEEDED, in Run.error with FAILED_PRECONDITION: a tool call needs the user's approval, and
+    RunSpec.unattended_policy is FAIL. stop_reason is APPROVAL_NEEDED.
+
+        {"reason": "APPROVAL_NEEDED", "domain": "parley.v1", "metadata": {"tool_name": "send_mail"}}
+    """
+    ERROR_REASON_TOOL_CHANGED: _ErrorReason.ValueType  # 50
+    """ERROR_REASON_TOOL_CHANGED, with FAILED_PRECONDITION: what a tool host answers to a call whose spec_hash is not the
+    tool's any more. Nothing has run; the server asks for the host's tools anew. The server itself never sends it.
+
+        {"reason": "TOOL_CHANGED", "domain": "parley.v1", "metadata": {}}
+    """
+    ERROR_REASON_TOOL_CALL_RESOLVED: _ErrorReason.ValueType  # 51
+    """ERROR_REASON_TOOL_CALL_RESOLVED, with FAILED_PRECONDITION: the tool call was settled before, otherwise or with
+    another note. The first word holds.
+
+        {"reason": "TOOL_CALL_RESOLVED", "domain": "parley.v1", "metadata": {"outcome": "HAPPENED"}}
+    """
+    ERROR_REASON_TOOL_CALL_NOT_IN_DOUBT: _ErrorReason.ValueType  # 52
+    """ERROR_REASON_TOOL_CALL_NOT_IN_DOUBT, with FAILED_PRECONDITION: the tool call's outcome is known, or it has not ended,
+    so there is nothing to settle.
+
+        {"reason": "TOOL_CALL_NOT_IN_DOUBT", "domain": "parley.v1", "metadata": {"status": "OK"}}
+    """
+    ERROR_REASON_LOOP_DETECTED: _ErrorReason.ValueType  # 53
+    """ERROR_REASON_LOOP_DETECTED, in Run.error with ABORTED: the model made the same tool call with the same arguments
+    five times in a row, or every other time, though it was warned the third time. stop_reason is LOOP_DETECTED.
+
+        {"reason": "LOOP_DETECTED", "domain": "parley.v1", "metadata": {"times": "5"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is every reason a client may branch on. An error carries one google.rpc.ErrorInfo whose `reason` is the
@@ -551,5 +599,53 @@ ERROR_REASON_UNKNOWN_MODEL: ErrorReason.ValueType  # 45
 that its callers may not name. GetServerInfo lists those that they may.
 
     {"reason": "UNKNOWN_MODEL", "domain": "parley.v1", "metadata": {}}
+"""
+ERROR_REASON_APPROVAL_DECIDED: ErrorReason.ValueType  # 46
+"""ERROR_REASON_APPROVAL_DECIDED, with FAILED_PRECONDITION: the approval was answered before, and otherwise, or for
+another time. The first answer holds.
+
+    {"reason": "APPROVAL_DECIDED", "domain": "parley.v1", "metadata": {"state": "DENIED", "remember": "ONCE"}}
+"""
+ERROR_REASON_APPROVAL_EXPIRED: ErrorReason.ValueType  # 47
+"""ERROR_REASON_APPROVAL_EXPIRED, with FAILED_PRECONDITION: the answer came after the approval's expire_time. The call
+was not made, and the run has gone on.
+
+    {"reason": "APPROVAL_EXPIRED", "domain": "parley.v1", "metadata": {}}
+"""
+ERROR_REASON_APPROVAL_CANCELLED: ErrorReason.ValueType  # 48
+"""ERROR_REASON_APPROVAL_CANCELLED, with FAILED_PRECONDITION: the run ended before the answer came: it was cancelled,
+or its deadline passed. The call was not made.
+
+    {"reason": "APPROVAL_CANCELLED", "domain": "parley.v1", "metadata": {}}
+"""
+ERROR_REASON_APPROVAL_NEEDED: ErrorReason.ValueType  # 49
+"""ERROR_REASON_APPROVAL_NEEDED, in Run.error with FAILED_PRECONDITION: a tool call needs the user's approval, and
+RunSpec.unattended_policy is FAIL. stop_reason is APPROVAL_NEEDED.
+
+    {"reason": "APPROVAL_NEEDED", "domain": "parley.v1", "metadata": {"tool_name": "send_mail"}}
+"""
+ERROR_REASON_TOOL_CHANGED: ErrorReason.ValueType  # 50
+"""ERROR_REASON_TOOL_CHANGED, with FAILED_PRECONDITION: what a tool host answers to a call whose spec_hash is not the
+tool's any more. Nothing has run; the server asks for the host's tools anew. The server itself never sends it.
+
+    {"reason": "TOOL_CHANGED", "domain": "parley.v1", "metadata": {}}
+"""
+ERROR_REASON_TOOL_CALL_RESOLVED: ErrorReason.ValueType  # 51
+"""ERROR_REASON_TOOL_CALL_RESOLVED, with FAILED_PRECONDITION: the tool call was settled before, otherwise or with
+another note. The first word holds.
+
+    {"reason": "TOOL_CALL_RESOLVED", "domain": "parley.v1", "metadata": {"outcome": "HAPPENED"}}
+"""
+ERROR_REASON_TOOL_CALL_NOT_IN_DOUBT: ErrorReason.ValueType  # 52
+"""ERROR_REASON_TOOL_CALL_NOT_IN_DOUBT, with FAILED_PRECONDITION: the tool call's outcome is known, or it has not ended,
+so there is nothing to settle.
+
+    {"reason": "TOOL_CALL_NOT_IN_DOUBT", "domain": "parley.v1", "metadata": {"status": "OK"}}
+"""
+ERROR_REASON_LOOP_DETECTED: ErrorReason.ValueType  # 53
+"""ERROR_REASON_LOOP_DETECTED, in Run.error with ABORTED: the model made the same tool call with the same arguments
+five times in a row, or every other time, though it was warned the third time. stop_reason is LOOP_DETECTED.
+
+    {"reason": "LOOP_DETECTED", "domain": "parley.v1", "metadata": {"times": "5"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -278,7 +278,7 @@ class RunWaiting(_message.Message):
     APPROVAL_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def approval_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """approval_ids are the ids of the approvals it waits for, in the order of the calls. 1 to 32, each of at most 64
+        """approval_ids are the ids of the approvals it waits for, in the order of the calls. 1 to 64, each of at most 64
         characters.
         """
 
@@ -749,7 +749,8 @@ class RunWarning(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """reason is a word of capitals a program may branch on, for example `MODEL_FALLBACK`. At most 64 characters.
-    `OUTPUT_INVALID` is told of an item, whose answer does not fit the schema asked for; `USAGE_UNKNOWN` at most once.
+    `OUTPUT_INVALID` is told of an item, whose answer does not fit the schema asked for; `USAGE_UNKNOWN` and `HISTORY_REPAIRED` (what the
+    model is sent had calls without results, or results without calls, which were mended) at most once.
     """
     message: _builtins.str
     """message says it for people. At most 1,024 characters."""

@@ -106,11 +106,17 @@ class _UnattendedPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Unat
     UNATTENDED_POLICY_UNSPECIFIED: _UnattendedPolicy.ValueType  # 0
     """UNATTENDED_POLICY_UNSPECIFIED means WAIT."""
     UNATTENDED_POLICY_WAIT: _UnattendedPolicy.ValueType  # 1
-    """UNATTENDED_POLICY_WAIT: the user is notified and the run waits for the decision or for the approval's expiry."""
+    """UNATTENDED_POLICY_WAIT: the user is asked, and the run waits for the decision or for the approval's expiry. Its
+    deadline counts on.
+    """
     UNATTENDED_POLICY_DENY: _UnattendedPolicy.ValueType  # 2
-    """UNATTENDED_POLICY_DENY: the call ends as TOOL_CALL_STATUS_DENIED and the run goes on."""
+    """UNATTENDED_POLICY_DENY: nobody is asked. The call ends as TOOL_CALL_STATUS_DENIED with the error code
+    `APPROVAL_DENIED`, and the run goes on.
+    """
     UNATTENDED_POLICY_FAIL: _UnattendedPolicy.ValueType  # 3
-    """UNATTENDED_POLICY_FAIL: the run ends FAILED with STOP_REASON_APPROVAL_NEEDED."""
+    """UNATTENDED_POLICY_FAIL: nobody is asked. The other calls of the turn are done, then the run ends FAILED with
+    STOP_REASON_APPROVAL_NEEDED.
+    """
 
 class UnattendedPolicy(_UnattendedPolicy, metaclass=_UnattendedPolicyEnumTypeWrapper):
     """UnattendedPolicy says what happens when a tool call needs an approval. It applies whoever watches the run."""
@@ -118,11 +124,17 @@ class UnattendedPolicy(_UnattendedPolicy, metaclass=_UnattendedPolicyEnumTypeWra
 UNATTENDED_POLICY_UNSPECIFIED: UnattendedPolicy.ValueType  # 0
 """UNATTENDED_POLICY_UNSPECIFIED means WAIT."""
 UNATTENDED_POLICY_WAIT: UnattendedPolicy.ValueType  # 1
-"""UNATTENDED_POLICY_WAIT: the user is notified and the run waits for the decision or for the approval's expiry."""
+"""UNATTENDED_POLICY_WAIT: the user is asked, and the run waits for the decision or for the approval's expiry. Its
+deadline counts on.
+"""
 UNATTENDED_POLICY_DENY: UnattendedPolicy.ValueType  # 2
-"""UNATTENDED_POLICY_DENY: the call ends as TOOL_CALL_STATUS_DENIED and the run goes on."""
+"""UNATTENDED_POLICY_DENY: nobody is asked. The call ends as TOOL_CALL_STATUS_DENIED with the error code
+`APPROVAL_DENIED`, and the run goes on.
+"""
 UNATTENDED_POLICY_FAIL: UnattendedPolicy.ValueType  # 3
-"""UNATTENDED_POLICY_FAIL: the run ends FAILED with STOP_REASON_APPROVAL_NEEDED."""
+"""UNATTENDED_POLICY_FAIL: nobody is asked. The other calls of the turn are done, then the run ends FAILED with
+STOP_REASON_APPROVAL_NEEDED.
+"""
 Global___UnattendedPolicy: _TypeAlias = UnattendedPolicy  # noqa: Y015
 
 class _RunState:

@@ -22,17 +22,74 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14parley/v1/tool.proto\x12\tparley.v1*r\n\nToolEffect\x12\x1b\n\x17TOOL_EFFECT_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_EFFECT_READ\x10\x01\x12\x1a\n\x16TOOL_EFFECT_IDEMPOTENT\x10\x02\x12\x15\n\x11TOOL_EFFECT_WRITE\x10\x03*\xfa\x02\n\x0eToolCallStatus\x12 \n\x1cTOOL_CALL_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13TOOL_CALL_STATUS_OK\x10\x01\x12\x1a\n\x16TOOL_CALL_STATUS_ERROR\x10\x02\x12&\n\"TOOL_CALL_STATUS_INVALID_ARGUMENTS\x10\x03\x12!\n\x1dTOOL_CALL_STATUS_UNKNOWN_TOOL\x10\x04\x12\x1b\n\x17TOOL_CALL_STATUS_DENIED\x10\x05\x12\x1e\n\x1aTOOL_CALL_STATUS_TIMED_OUT\x10\x06\x12\x1e\n\x1aTOOL_CALL_STATUS_CANCELLED\x10\x07\x12\x1e\n\x1aTOOL_CALL_STATUS_DUPLICATE\x10\x08\x12#\n\x1fTOOL_CALL_STATUS_TOO_MANY_CALLS\x10\t\x12$\n TOOL_CALL_STATUS_UNKNOWN_OUTCOME\x10\nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14parley/v1/tool.proto\x12\tparley.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x03\n\x04Tool\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{1,64}$\x12\x1e\n\x0b\x64\x65scription\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12$\n\x11input_schema_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12%\n\x12output_schema_json\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32\x15.parley.v1.ToolEffect\x12\x18\n\x06source\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12)\n\x08\x61pproval\x18\x07 \x01(\x0e\x32\x17.parley.v1.ToolApproval\x12\'\n\x0frequired_scopes\x18\x08 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10 \"\x04r\x02\x18\x41\x12(\n\x10\x63redential_slots\x18\t \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10\x10\"\x04r\x02\x18@\x12\x0f\n\x07\x61llowed\x18\n \x01(\x08\x12*\n\x07timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\tspec_hash\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\"\n\tagent_ids\x18\r \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\xe8\x07\"\x04r\x02\x18@\"\xd1\x01\n\x12ToolCallResolution\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.parley.v1.ToolCallOutcome\x12\x16\n\x04note\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x30\n\x0cresolve_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x07user_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x00\x12\x1e\n\nservice_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x00\x42\x07\n\x05\x61\x63tor\"\xdc\x04\n\x08ToolCall\x12\x17\n\x06run_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12 \n\x0f\x63onversation_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x07\x63\x61ll_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x07item_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x16\n\x04name\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12!\n\x0e\x61rguments_json\x18\x06 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x07 \x01(\x0e\x32\x15.parley.v1.ToolEffect\x12)\n\x06status\x18\x08 \x01(\x0e\x32\x19.parley.v1.ToolCallStatus\x12\x1e\n\x0bresult_json\x18\t \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x02\x12\x11\n\ttruncated\x18\n \x01(\x08\x12\x1a\n\tresult_id\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1b\n\nerror_code\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18@\x12 \n\x0fidempotency_key\x18\r \x01(\tB\x07\xbaH\x04r\x02\x18@\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rdispatch_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\nresolution\x18\x11 \x01(\x0b\x32\x1d.parley.v1.ToolCallResolution*r\n\nToolEffect\x12\x1b\n\x17TOOL_EFFECT_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_EFFECT_READ\x10\x01\x12\x1a\n\x16TOOL_EFFECT_IDEMPOTENT\x10\x02\x12\x15\n\x11TOOL_EFFECT_WRITE\x10\x03*\xfa\x02\n\x0eToolCallStatus\x12 \n\x1cTOOL_CALL_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13TOOL_CALL_STATUS_OK\x10\x01\x12\x1a\n\x16TOOL_CALL_STATUS_ERROR\x10\x02\x12&\n\"TOOL_CALL_STATUS_INVALID_ARGUMENTS\x10\x03\x12!\n\x1dTOOL_CALL_STATUS_UNKNOWN_TOOL\x10\x04\x12\x1b\n\x17TOOL_CALL_STATUS_DENIED\x10\x05\x12\x1e\n\x1aTOOL_CALL_STATUS_TIMED_OUT\x10\x06\x12\x1e\n\x1aTOOL_CALL_STATUS_CANCELLED\x10\x07\x12\x1e\n\x1aTOOL_CALL_STATUS_DUPLICATE\x10\x08\x12#\n\x1fTOOL_CALL_STATUS_TOO_MANY_CALLS\x10\t\x12$\n TOOL_CALL_STATUS_UNKNOWN_OUTCOME\x10\n*z\n\x0cToolApproval\x12\x1d\n\x19TOOL_APPROVAL_UNSPECIFIED\x10\x00\x12\x17\n\x13TOOL_APPROVAL_NEVER\x10\x01\x12\x18\n\x14TOOL_APPROVAL_ALWAYS\x10\x02\x12\x18\n\x14TOOL_APPROVAL_POLICY\x10\x03*z\n\x0fToolCallOutcome\x12!\n\x1dTOOL_CALL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTOOL_CALL_OUTCOME_HAPPENED\x10\x01\x12$\n TOOL_CALL_OUTCOME_DID_NOT_HAPPEN\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.v1.tool_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOOLEFFECT']._serialized_start=35
-  _globals['_TOOLEFFECT']._serialized_end=149
-  _globals['_TOOLCALLSTATUS']._serialized_start=152
-  _globals['_TOOLCALLSTATUS']._serialized_end=530
+  _globals['_TOOL'].fields_by_name['name']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['name']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{1,64}$'
+  _globals['_TOOL'].fields_by_name['description']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['description']._serialized_options = b'\272H\006r\004(\200\200\004'
+  _globals['_TOOL'].fields_by_name['input_schema_json']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['input_schema_json']._serialized_options = b'\272H\006r\004(\200\200\020'
+  _globals['_TOOL'].fields_by_name['output_schema_json']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['output_schema_json']._serialized_options = b'\272H\006r\004(\200\200\020'
+  _globals['_TOOL'].fields_by_name['source']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['source']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_TOOL'].fields_by_name['required_scopes']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['required_scopes']._serialized_options = b'\272H\013\222\001\010\020 \"\004r\002\030A'
+  _globals['_TOOL'].fields_by_name['credential_slots']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['credential_slots']._serialized_options = b'\272H\013\222\001\010\020\020\"\004r\002\030@'
+  _globals['_TOOL'].fields_by_name['spec_hash']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['spec_hash']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_TOOL'].fields_by_name['agent_ids']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['agent_ids']._serialized_options = b'\272H\014\222\001\t\020\350\007\"\004r\002\030@'
+  _globals['_TOOLCALLRESOLUTION'].fields_by_name['note']._loaded_options = None
+  _globals['_TOOLCALLRESOLUTION'].fields_by_name['note']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_TOOLCALLRESOLUTION'].fields_by_name['user_id']._loaded_options = None
+  _globals['_TOOLCALLRESOLUTION'].fields_by_name['user_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_TOOLCALLRESOLUTION'].fields_by_name['service_id']._loaded_options = None
+  _globals['_TOOLCALLRESOLUTION'].fields_by_name['service_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_TOOLCALL'].fields_by_name['run_id']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['run_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_TOOLCALL'].fields_by_name['conversation_id']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['conversation_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_TOOLCALL'].fields_by_name['call_id']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['call_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_TOOLCALL'].fields_by_name['item_id']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['item_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_TOOLCALL'].fields_by_name['name']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_TOOLCALL'].fields_by_name['arguments_json']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['arguments_json']._serialized_options = b'\272H\006r\004(\200\200\020'
+  _globals['_TOOLCALL'].fields_by_name['result_json']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['result_json']._serialized_options = b'\272H\006r\004(\200\200\002'
+  _globals['_TOOLCALL'].fields_by_name['result_id']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['result_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_TOOLCALL'].fields_by_name['error_code']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['error_code']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_TOOLCALL'].fields_by_name['idempotency_key']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['idempotency_key']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_TOOLEFFECT']._serialized_start=1426
+  _globals['_TOOLEFFECT']._serialized_end=1540
+  _globals['_TOOLCALLSTATUS']._serialized_start=1543
+  _globals['_TOOLCALLSTATUS']._serialized_end=1921
+  _globals['_TOOLAPPROVAL']._serialized_start=1923
+  _globals['_TOOLAPPROVAL']._serialized_end=2045
+  _globals['_TOOLCALLOUTCOME']._serialized_start=2047
+  _globals['_TOOLCALLOUTCOME']._serialized_end=2169
+  _globals['_TOOL']._serialized_start=130
+  _globals['_TOOL']._serialized_end=605
+  _globals['_TOOLCALLRESOLUTION']._serialized_start=608
+  _globals['_TOOLCALLRESOLUTION']._serialized_end=817
+  _globals['_TOOLCALL']._serialized_start=820
+  _globals['_TOOLCALL']._serialized_end=1424
 # @@protoc_insertion_point(module_scope)

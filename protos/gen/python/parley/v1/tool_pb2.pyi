@@ -3,16 +3,21 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -71,9 +76,13 @@ class _ToolCallStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolCa
     TOOL_CALL_STATUS_UNKNOWN_TOOL: _ToolCallStatus.ValueType  # 4
     """TOOL_CALL_STATUS_UNKNOWN_TOOL: the agent has no tool of this name, or the run does not allow it; not dispatched."""
     TOOL_CALL_STATUS_DENIED: _ToolCallStatus.ValueType  # 5
-    """TOOL_CALL_STATUS_DENIED: an approval was refused or expired, or a policy forbids the call; not dispatched."""
+    """TOOL_CALL_STATUS_DENIED: an approval was refused or expired, the caller lacks a scope that the tool asks for, or the
+    run ends because its model repeats itself; not dispatched.
+    """
     TOOL_CALL_STATUS_TIMED_OUT: _ToolCallStatus.ValueType  # 6
-    """TOOL_CALL_STATUS_TIMED_OUT: the tool did not answer within its time limit."""
+    """TOOL_CALL_STATUS_TIMED_OUT: the tool did not answer within its time limit; or the tools of the run have been at work
+    as long as they may in all, and it was not dispatched.
+    """
     TOOL_CALL_STATUS_CANCELLED: _ToolCallStatus.ValueType  # 7
     """TOOL_CALL_STATUS_CANCELLED: the run ended before the tool did, or before the call was dispatched."""
     TOOL_CALL_STATUS_DUPLICATE: _ToolCallStatus.ValueType  # 8
@@ -105,9 +114,13 @@ dispatched.
 TOOL_CALL_STATUS_UNKNOWN_TOOL: ToolCallStatus.ValueType  # 4
 """TOOL_CALL_STATUS_UNKNOWN_TOOL: the agent has no tool of this name, or the run does not allow it; not dispatched."""
 TOOL_CALL_STATUS_DENIED: ToolCallStatus.ValueType  # 5
-"""TOOL_CALL_STATUS_DENIED: an approval was refused or expired, or a policy forbids the call; not dispatched."""
+"""TOOL_CALL_STATUS_DENIED: an approval was refused or expired, the caller lacks a scope that the tool asks for, or the
+run ends because its model repeats itself; not dispatched.
+"""
 TOOL_CALL_STATUS_TIMED_OUT: ToolCallStatus.ValueType  # 6
-"""TOOL_CALL_STATUS_TIMED_OUT: the tool did not answer within its time limit."""
+"""TOOL_CALL_STATUS_TIMED_OUT: the tool did not answer within its time limit; or the tools of the run have been at work
+as long as they may in all, and it was not dispatched.
+"""
 TOOL_CALL_STATUS_CANCELLED: ToolCallStatus.ValueType  # 7
 """TOOL_CALL_STATUS_CANCELLED: the run ended before the tool did, or before the call was dispatched."""
 TOOL_CALL_STATUS_DUPLICATE: ToolCallStatus.ValueType  # 8
@@ -123,3 +136,283 @@ TOOL_CALL_STATUS_UNKNOWN_OUTCOME: ToolCallStatus.ValueType  # 10
 crashed or the tool did not stop in time. It is not repeated.
 """
 Global___ToolCallStatus: _TypeAlias = ToolCallStatus  # noqa: Y015
+
+class _ToolApproval:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ToolApprovalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolApproval.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOOL_APPROVAL_UNSPECIFIED: _ToolApproval.ValueType  # 0
+    """TOOL_APPROVAL_UNSPECIFIED is never sent."""
+    TOOL_APPROVAL_NEVER: _ToolApproval.ValueType  # 1
+    """TOOL_APPROVAL_NEVER: the tool asks for nobody's word."""
+    TOOL_APPROVAL_ALWAYS: _ToolApproval.ValueType  # 2
+    """TOOL_APPROVAL_ALWAYS: every call waits for it."""
+    TOOL_APPROVAL_POLICY: _ToolApproval.ValueType  # 3
+    """TOOL_APPROVAL_POLICY: the server's settings decide."""
+
+class ToolApproval(_ToolApproval, metaclass=_ToolApprovalEnumTypeWrapper):
+    """ToolApproval is when a tool's calls wait for the user's word before they are dispatched."""
+
+TOOL_APPROVAL_UNSPECIFIED: ToolApproval.ValueType  # 0
+"""TOOL_APPROVAL_UNSPECIFIED is never sent."""
+TOOL_APPROVAL_NEVER: ToolApproval.ValueType  # 1
+"""TOOL_APPROVAL_NEVER: the tool asks for nobody's word."""
+TOOL_APPROVAL_ALWAYS: ToolApproval.ValueType  # 2
+"""TOOL_APPROVAL_ALWAYS: every call waits for it."""
+TOOL_APPROVAL_POLICY: ToolApproval.ValueType  # 3
+"""TOOL_APPROVAL_POLICY: the server's settings decide."""
+Global___ToolApproval: _TypeAlias = ToolApproval  # noqa: Y015
+
+class _ToolCallOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ToolCallOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolCallOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOOL_CALL_OUTCOME_UNSPECIFIED: _ToolCallOutcome.ValueType  # 0
+    """TOOL_CALL_OUTCOME_UNSPECIFIED is never sent and never accepted."""
+    TOOL_CALL_OUTCOME_HAPPENED: _ToolCallOutcome.ValueType  # 1
+    """TOOL_CALL_OUTCOME_HAPPENED: the call did what it was to do."""
+    TOOL_CALL_OUTCOME_DID_NOT_HAPPEN: _ToolCallOutcome.ValueType  # 2
+    """TOOL_CALL_OUTCOME_DID_NOT_HAPPEN: the call did nothing."""
+
+class ToolCallOutcome(_ToolCallOutcome, metaclass=_ToolCallOutcomeEnumTypeWrapper):
+    """ToolCallOutcome is what the user says became of a call whose outcome the server cannot know."""
+
+TOOL_CALL_OUTCOME_UNSPECIFIED: ToolCallOutcome.ValueType  # 0
+"""TOOL_CALL_OUTCOME_UNSPECIFIED is never sent and never accepted."""
+TOOL_CALL_OUTCOME_HAPPENED: ToolCallOutcome.ValueType  # 1
+"""TOOL_CALL_OUTCOME_HAPPENED: the call did what it was to do."""
+TOOL_CALL_OUTCOME_DID_NOT_HAPPEN: ToolCallOutcome.ValueType  # 2
+"""TOOL_CALL_OUTCOME_DID_NOT_HAPPEN: the call did nothing."""
+Global___ToolCallOutcome: _TypeAlias = ToolCallOutcome  # noqa: Y015
+
+@_typing.final
+class Tool(_message.Message):
+    """Tool is something that agents can call, with the rules its calls follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    INPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    OUTPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    REQUIRED_SCOPES_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_SLOTS_FIELD_NUMBER: _builtins.int
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    SPEC_HASH_FIELD_NUMBER: _builtins.int
+    AGENT_IDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is what the model calls it by: 1 to 64 of A-Z, a-z, 0-9, `_` and `-`."""
+    description: _builtins.str
+    """description is what the model reads of it. At most 64 KiB."""
+    input_schema_json: _builtins.str
+    """input_schema_json is the JSON Schema of its arguments, always of an object. At most 256 KiB."""
+    output_schema_json: _builtins.str
+    """output_schema_json is the JSON Schema of its results. At most 256 KiB. Empty: it has stated none."""
+    effect: Global___ToolEffect.ValueType
+    """effect is what it may do to the world."""
+    source: _builtins.str
+    """source is where it runs: `server`, or a kind and a name such as `host:billing` and `mcp:files`. At most 128
+    characters.
+    """
+    approval: Global___ToolApproval.ValueType
+    """approval is when its calls wait for the user's word."""
+    allowed: _builtins.bool
+    """allowed is true when the caller's credential holds all of required_scopes."""
+    spec_hash: _builtins.str
+    """spec_hash is the SHA-256 of what the model and the user are told of it, in 64 hexadecimal digits. It changes when
+    the tool is another one under the same name.
+    """
+    @_builtins.property
+    def required_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """required_scopes are what the caller's credential must hold for a run to use it, sorted. At most 32 of at most 65
+        characters. Empty: nothing of its own.
+        """
+
+    @_builtins.property
+    def credential_slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """credential_slots name the secrets of the user that it asks for. At most 16 of at most 64 characters. Empty: none."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """timeout is how long a call may take."""
+
+    @_builtins.property
+    def agent_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """agent_ids are the agents that have it, sorted. At most 1,000 of at most 64 characters."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        input_schema_json: _builtins.str = ...,
+        output_schema_json: _builtins.str = ...,
+        effect: Global___ToolEffect.ValueType = ...,
+        source: _builtins.str = ...,
+        approval: Global___ToolApproval.ValueType = ...,
+        required_scopes: _abc.Iterable[_builtins.str] | None = ...,
+        credential_slots: _abc.Iterable[_builtins.str] | None = ...,
+        allowed: _builtins.bool = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        spec_hash: _builtins.str = ...,
+        agent_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ids", b"agent_ids", "allowed", b"allowed", "approval", b"approval", "credential_slots", b"credential_slots", "description", b"description", "effect", b"effect", "input_schema_json", b"input_schema_json", "name", b"name", "output_schema_json", b"output_schema_json", "required_scopes", b"required_scopes", "source", b"source", "spec_hash", b"spec_hash", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tool: _TypeAlias = Tool  # noqa: Y015
+
+@_typing.final
+class ToolCallResolution(_message.Message):
+    """ToolCallResolution settles a call of TOOL_CALL_STATUS_UNKNOWN_OUTCOME. It is given once and never changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    RESOLVE_TIME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    outcome: Global___ToolCallOutcome.ValueType
+    """outcome is what became of the call."""
+    note: _builtins.str
+    """note is what the user adds, which the model is told too. At most 1,024 characters. Empty: nothing."""
+    user_id: _builtins.str
+    """user_id is the user himself. At most 128 characters."""
+    service_id: _builtins.str
+    """service_id is the service that relayed the user's word. At most 128 characters."""
+    @_builtins.property
+    def resolve_time(self) -> _timestamp_pb2.Timestamp:
+        """resolve_time is when it was settled."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___ToolCallOutcome.ValueType = ...,
+        note: _builtins.str = ...,
+        resolve_time: _timestamp_pb2.Timestamp | None = ...,
+        user_id: _builtins.str = ...,
+        service_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "resolve_time", b"resolve_time", "service_id", b"service_id", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "note", b"note", "outcome", b"outcome", "resolve_time", b"resolve_time", "service_id", b"service_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_actor: _TypeAlias = _typing.Literal["user_id", "service_id"]  # noqa: Y015
+    _WhichOneofArgType_actor: _TypeAlias = _typing.Literal["actor", b"actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_actor) -> _WhichOneofReturnType_actor | None: ...
+
+Global___ToolCallResolution: _TypeAlias = ToolCallResolution  # noqa: Y015
+
+@_typing.final
+class ToolCall(_message.Message):
+    """ToolCall is a call that a model made in a run of the user's, as the journal of effects knows it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    RESULT_JSON_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    RESULT_ID_FIELD_NUMBER: _builtins.int
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DISPATCH_TIME_FIELD_NUMBER: _builtins.int
+    FINISH_TIME_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """run_id is the id of the call's run. At most 64 characters."""
+    conversation_id: _builtins.str
+    """conversation_id is the id of the run's conversation. At most 64 characters."""
+    call_id: _builtins.str
+    """call_id is the call's id, sortable by creation and unique in its run. At most 64 characters."""
+    item_id: _builtins.str
+    """item_id is the id of the call's item: RunEvent.item_id of its events and, once the run has ended,
+    Message.message_id. At most 64 characters.
+    """
+    name: _builtins.str
+    """name is the tool's name as the model wrote it. At most 256 characters."""
+    arguments_json: _builtins.str
+    """arguments_json is the arguments, always a JSON object. At most 256 KiB. Empty until the run has ended: until then
+    its events tell them.
+    """
+    effect: Global___ToolEffect.ValueType
+    """effect is what the tool may do to the world."""
+    status: Global___ToolCallStatus.ValueType
+    """status is how the call ended. Unspecified: it has not."""
+    result_json: _builtins.str
+    """result_json is the result as the model saw it, as JSON. At most 32 KiB. Empty until the run has ended."""
+    truncated: _builtins.bool
+    """truncated is true when result_json is not the whole result."""
+    result_id: _builtins.str
+    """result_id names the whole result, for GetToolResult. At most 64 characters. Empty: result_json is whole, or the run
+    has not ended.
+    """
+    error_code: _builtins.str
+    """error_code is what went wrong, in a word. At most 64 characters. Empty: nothing did, or the call has not ended."""
+    idempotency_key: _builtins.str
+    """idempotency_key is what the tool was given to know a repetition of the call by. At most 64 characters. Empty: the
+    call was refused before there was one.
+    """
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """create_time is when the call was written down."""
+
+    @_builtins.property
+    def dispatch_time(self) -> _timestamp_pb2.Timestamp:
+        """dispatch_time is when the tool was called. Absent: it was not."""
+
+    @_builtins.property
+    def finish_time(self) -> _timestamp_pb2.Timestamp:
+        """finish_time is when the call ended. Absent: it has not."""
+
+    @_builtins.property
+    def resolution(self) -> Global___ToolCallResolution:
+        """resolution is what the user said became of it. Absent: nothing, or status is not UNKNOWN_OUTCOME."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        conversation_id: _builtins.str = ...,
+        call_id: _builtins.str = ...,
+        item_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        arguments_json: _builtins.str = ...,
+        effect: Global___ToolEffect.ValueType = ...,
+        status: Global___ToolCallStatus.ValueType = ...,
+        result_json: _builtins.str = ...,
+        truncated: _builtins.bool = ...,
+        result_id: _builtins.str = ...,
+        error_code: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        dispatch_time: _timestamp_pb2.Timestamp | None = ...,
+        finish_time: _timestamp_pb2.Timestamp | None = ...,
+        resolution: Global___ToolCallResolution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dispatch_time", b"dispatch_time", "finish_time", b"finish_time", "resolution", b"resolution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_json", b"arguments_json", "call_id", b"call_id", "conversation_id", b"conversation_id", "create_time", b"create_time", "dispatch_time", b"dispatch_time", "effect", b"effect", "error_code", b"error_code", "finish_time", b"finish_time", "idempotency_key", b"idempotency_key", "item_id", b"item_id", "name", b"name", "resolution", b"resolution", "result_id", b"result_id", "result_json", b"result_json", "run_id", b"run_id", "status", b"status", "truncated", b"truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015

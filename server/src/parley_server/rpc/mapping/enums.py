@@ -4,10 +4,12 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TypeVar
 
-from parley.v1 import run_pb2, tool_pb2
+from parley.v1 import approval_pb2, run_pb2, tool_pb2
 
+from parley_server.domain.approval import ApprovalState, Remember
+from parley_server.domain.resolution import CallOutcome
 from parley_server.domain.run import RunState, StopReason
-from parley_server.domain.tool import ToolCallStatus, ToolEffect
+from parley_server.domain.tool import ApprovalRule, ToolCallStatus, ToolEffect
 
 MemberT = TypeVar("MemberT", bound=Enum)
 NumberT = TypeVar("NumberT", bound=int)
@@ -33,3 +35,13 @@ TOOL_EFFECTS = {number: effect for effect, number in TOOL_EFFECT_NUMBERS.items()
 
 TOOL_CALL_STATUS_NUMBERS = _numbers(ToolCallStatus, tool_pb2.ToolCallStatus.Value, "TOOL_CALL_STATUS")
 TOOL_CALL_STATUSES = {number: status for status, number in TOOL_CALL_STATUS_NUMBERS.items()}
+
+APPROVAL_STATE_NUMBERS = _numbers(ApprovalState, approval_pb2.ApprovalState.Value, "APPROVAL_STATE")
+APPROVAL_STATES = {number: state for state, number in APPROVAL_STATE_NUMBERS.items()}
+
+REMEMBER_NUMBERS = _numbers(Remember, approval_pb2.ApprovalRemember.Value, "APPROVAL_REMEMBER")
+
+TOOL_APPROVAL_NUMBERS = _numbers(ApprovalRule, tool_pb2.ToolApproval.Value, "TOOL_APPROVAL")
+
+CALL_OUTCOME_NUMBERS = _numbers(CallOutcome, tool_pb2.ToolCallOutcome.Value, "TOOL_CALL_OUTCOME")
+CALL_OUTCOMES = {number: outcome for outcome, number in CALL_OUTCOME_NUMBERS.items()}

@@ -1,7 +1,9 @@
 """A conversation as JSON lines: `{"conversation": ...}`, then a `{"message": ...}` for each message, as ProtoJSON.
 
 A message that is too long for a line has its long texts emptied; each follows in pieces, on lines
-`{"continuation": {"messageId": ..., "path": ["user", "parts", 0, "image", "data"], "text": ...}}`.
+`{"continuation": {"messageId": ..., "path": ["user", "parts", 0, "image", "data"], "text": ...}}`. Behind a tool call
+whose result is too large for its message follows the whole result in pieces, on lines
+`{"toolResult": {"resultId": ..., "text": ...}}`.
 """
 
 import json
@@ -44,6 +46,12 @@ def message_lines(message: Message) -> Iterator[str]:
                 "text": text[start : start + PIECE_CHARS],
             }
             yield _line("continuation", piece)
+
+
+def result_lines(result_id: str, content: str) -> Iterator[str]:
+    """Yield the lines of a whole result."""
+    for start in range(0, len(content), PIECE_CHARS):
+        yield _line("toolResult", {"resultId": result_id, "text": content[start : start + PIECE_CHARS]})
 
 
 def _without_long_texts(value: Json, path: Path, long_texts: dict[Path, str]) -> Json:

@@ -4,6 +4,7 @@ from parley_server.domain.errors import FeatureNotAvailableError, MethodNotImple
 
 AVAILABLE = (
     "api_key_request_id",
+    "approvals",
     "concurrency_interrupt",
     "conversation_query",
     "delete_conversation",
@@ -11,9 +12,13 @@ AVAILABLE = (
     "export_conversation",
     "fork_conversation",
     "image_input",
+    "mcp",
     "output_schema",
     "rotate_api_key",
     "steer_run",
+    "tool_calls",
+    "tool_hosts",
+    "unattended_policy",
     "update_conversation",
 )
 

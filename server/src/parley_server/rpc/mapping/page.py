@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import TypeVar
 
 from parley_server.domain.errors import PageTokenInvalidError
@@ -12,6 +13,7 @@ T = TypeVar("T")
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
+MAX_PAGE_BYTES = 2 * 1024 * 1024
 
 
 def read_page(page_size: int, page_token: str) -> PageRequest:
@@ -19,15 +21,22 @@ def read_page(page_size: int, page_token: str) -> PageRequest:
     return PageRequest(min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), page_token)
 
 
-def page_of(items: Mapping[str, T], page: PageRequest) -> Page[T]:
+def _no_size(_item: object) -> int:
+    return 0
+
+
+def page_of(items: Mapping[str, T], page: PageRequest, size_of: Callable[[T], int] = _no_size) -> Page[T]:
     """Return a page of what is in memory, ordered by key and the same for every caller.
+
+    `size_of` tells what an item takes in bytes on the wire, where that may be much: a page ends before MAX_PAGE_BYTES.
 
     Raises:
         PageTokenInvalidError: the token is not one of this function's.
     """
     after = _read_token(page.token)
     keys = sorted(key for key in items if key > after)
-    shown = keys[: page.size]
+    sizes = accumulate(size_of(items[key]) for key in keys[: page.size])
+    shown = keys[: max(1, sum(size <= MAX_PAGE_BYTES for size in sizes))]
     next_token = _write_token(shown[-1]) if len(keys) > len(shown) else ""
     return Page(tuple(items[key] for key in shown), next_token)
 

@@ -16,6 +16,7 @@ from parley_server.domain.run import (
     ModelOptions,
     Run,
     RunSpec,
+    UnattendedPolicy,
 )
 from parley_server.rpc.mapping.content import read_input
 from parley_server.rpc.mapping.enums import RUN_STATE_NUMBERS, STOP_REASON_NUMBERS
@@ -37,6 +38,12 @@ _DISCONNECT_POLICIES = {
     pb.DISCONNECT_POLICY_CONTINUE: DisconnectPolicy.CONTINUE,
     pb.DISCONNECT_POLICY_CANCEL: DisconnectPolicy.CANCEL,
 }
+_UNATTENDED_POLICIES = {
+    pb.UNATTENDED_POLICY_UNSPECIFIED: UnattendedPolicy.WAIT,
+    pb.UNATTENDED_POLICY_WAIT: UnattendedPolicy.WAIT,
+    pb.UNATTENDED_POLICY_DENY: UnattendedPolicy.DENY,
+    pb.UNATTENDED_POLICY_FAIL: UnattendedPolicy.FAIL,
+}
 
 
 def read_run_spec(spec: pb.RunSpec, *, attached: bool) -> RunSpec:
@@ -51,7 +58,8 @@ def read_run_spec(spec: pb.RunSpec, *, attached: bool) -> RunSpec:
     refuse_nul({"run.labels": texts_of(spec.labels), "run.model_options.stop": spec.model_options.stop})
     limits = _read_limits(spec.limits)
     content = read_input(spec.input, "run.input")
-    _refuse_missing_features(spec)
+    if spec.HasField("prompt"):
+        raise not_available("prompt_selector")
     return RunSpec(
         agent_id=spec.agent_id,
         conversation_id=spec.conversation_id,
@@ -63,6 +71,7 @@ def read_run_spec(spec: pb.RunSpec, *, attached: bool) -> RunSpec:
         limits=limits,
         concurrency_policy=_CONCURRENCY_POLICIES[spec.concurrency_policy],
         disconnect_policy=_DISCONNECT_POLICIES[spec.disconnect_policy],
+        unattended_policy=_UNATTENDED_POLICIES[spec.unattended_policy],
         labels=dict(spec.labels),
     )
 
@@ -90,16 +99,6 @@ def write_run(run: Run) -> pb.Run:
         if run.end.error is not None:
             write_run_error(message.error, run.end.error)
     return message
-
-
-def _refuse_missing_features(spec: pb.RunSpec) -> None:
-    asked_for = {
-        "prompt_selector": spec.HasField("prompt"),
-        "unattended_policy": spec.unattended_policy in (pb.UNATTENDED_POLICY_DENY, pb.UNATTENDED_POLICY_FAIL),
-    }
-    for feature, is_asked_for in asked_for.items():
-        if is_asked_for:
-            raise not_available(feature)
 
 
 def _read_limits(limits: pb.Limits) -> Limits:

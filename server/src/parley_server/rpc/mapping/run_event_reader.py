@@ -6,6 +6,8 @@ from parley.v1 import run_event_pb2
 
 from parley_server.domain.run import RunEnd
 from parley_server.domain.run_event import (
+    ApprovalRequested,
+    ApprovalResolved,
     AttemptRestarted,
     EventBody,
     HistoryCompacted,
@@ -14,7 +16,9 @@ from parley_server.domain.run_event import (
     ReasoningDelta,
     RunAccepted,
     RunFinished,
+    RunResumed,
     RunStarted,
+    RunWaiting,
     SteerApplied,
     TextDelta,
     ToolCallFinished,
@@ -24,8 +28,15 @@ from parley_server.domain.run_event import (
     Warned,
 )
 from parley_server.rpc.mapping.content import read_parts
-from parley_server.rpc.mapping.enums import RUN_STATES, STOP_REASONS, TOOL_CALL_STATUSES, TOOL_EFFECTS
+from parley_server.rpc.mapping.enums import (
+    APPROVAL_STATES,
+    RUN_STATES,
+    STOP_REASONS,
+    TOOL_CALL_STATUSES,
+    TOOL_EFFECTS,
+)
 from parley_server.rpc.mapping.errors import read_run_error
+from parley_server.rpc.mapping.timestamps import to_datetime
 from parley_server.rpc.mapping.usage import read_usage
 
 _UNKNOWN = Warned("UNKNOWN_EVENT", "an event of a kind that this version of the server does not know")
@@ -64,7 +75,20 @@ def _tool_call_finished(event: run_event_pb2.RunEvent) -> ToolCallFinished:
         error_code=body.error_code.lower(),
         error_message=body.error_message,
         original_call_id=body.original_call_id,
+        result_id=body.result_id,
     )
+
+
+def _approval_requested(event: run_event_pb2.RunEvent) -> ApprovalRequested:
+    body = event.approval_requested
+    return ApprovalRequested(
+        body.approval_id, body.call_id, body.tool_name, body.arguments_json, to_datetime(body.expire_time)
+    )
+
+
+def _approval_resolved(event: run_event_pb2.RunEvent) -> ApprovalResolved:
+    body = event.approval_resolved
+    return ApprovalResolved(body.approval_id, body.call_id, APPROVAL_STATES[body.state], body.reason)
 
 
 def _steer_applied(event: run_event_pb2.RunEvent) -> SteerApplied:
@@ -105,6 +129,10 @@ _READERS: Mapping[str, Callable[[run_event_pb2.RunEvent], EventBody]] = {
     "tool_call_started": _tool_call_started,
     "tool_call_progress": _tool_call_progress,
     "tool_call_finished": _tool_call_finished,
+    "approval_requested": _approval_requested,
+    "approval_resolved": _approval_resolved,
+    "run_waiting": lambda event: RunWaiting(tuple(event.run_waiting.approval_ids)),
+    "run_resumed": lambda _: RunResumed(),
     "steer_applied": _steer_applied,
     "history_compacted": _history_compacted,
     "usage_updated": lambda event: UsageUpdated(read_usage(event.usage_updated.usage)),

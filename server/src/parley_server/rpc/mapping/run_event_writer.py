@@ -3,6 +3,8 @@
 from parley.v1 import run_event_pb2, run_pb2
 
 from parley_server.domain.run_event import (
+    ApprovalRequested,
+    ApprovalResolved,
     AttemptRestarted,
     EventBody,
     HistoryCompacted,
@@ -11,7 +13,9 @@ from parley_server.domain.run_event import (
     ReasoningDelta,
     RunAccepted,
     RunFinished,
+    RunResumed,
     RunStarted,
+    RunWaiting,
     SteerApplied,
     TextDelta,
     ToolCallFinished,
@@ -22,12 +26,14 @@ from parley_server.domain.run_event import (
 )
 from parley_server.rpc.mapping.content import write_parts
 from parley_server.rpc.mapping.enums import (
+    APPROVAL_STATE_NUMBERS,
     RUN_STATE_NUMBERS,
     STOP_REASON_NUMBERS,
     TOOL_CALL_STATUS_NUMBERS,
     TOOL_EFFECT_NUMBERS,
 )
 from parley_server.rpc.mapping.errors import write_run_error
+from parley_server.rpc.mapping.timestamps import set_timestamp
 from parley_server.rpc.mapping.usage import write_usage
 
 
@@ -47,6 +53,8 @@ def write_body(event: run_event_pb2.RunEvent, body: EventBody) -> None:
         _write_tool_call_progress(event.tool_call_progress, body)
     elif isinstance(body, ToolCallFinished):
         _write_tool_call_finished(event.tool_call_finished, body)
+    elif isinstance(body, (ApprovalRequested, ApprovalResolved, RunWaiting, RunResumed)):
+        _write_wait(event, body)
     else:
         _write_run_body(event, body)
 
@@ -93,6 +101,28 @@ def _write_run_body(
             _write_run_finished(event.run_finished, body)
 
 
+def _write_wait(
+    event: run_event_pb2.RunEvent, body: ApprovalRequested | ApprovalResolved | RunWaiting | RunResumed
+) -> None:
+    """Write what concerns the waiting for the user."""
+    match body:
+        case ApprovalRequested():
+            event.approval_requested.approval_id = body.approval_id
+            event.approval_requested.call_id = body.call_id
+            event.approval_requested.tool_name = body.tool_name
+            event.approval_requested.arguments_json = body.arguments_json
+            set_timestamp(event.approval_requested.expire_time, body.expire_time)
+        case ApprovalResolved():
+            event.approval_resolved.approval_id = body.approval_id
+            event.approval_resolved.call_id = body.call_id
+            event.approval_resolved.state = APPROVAL_STATE_NUMBERS[body.state]
+            event.approval_resolved.reason = body.reason
+        case RunWaiting():
+            event.run_waiting.approval_ids.extend(body.approval_ids)
+        case RunResumed():
+            event.run_resumed.SetInParent()
+
+
 def _write_message_completed(target: run_event_pb2.MessageCompleted, body: MessageCompleted) -> None:
     target.text = body.text
     target.incomplete = body.incomplete
@@ -120,6 +150,7 @@ def _write_tool_call_finished(target: run_event_pb2.ToolCallFinished, body: Tool
     target.status = TOOL_CALL_STATUS_NUMBERS[body.status]
     target.result_json = body.result_json
     target.truncated = body.truncated
+    target.result_id = body.result_id
     # The model reads small letters, the contract's codes are capitals.
     target.error_code = body.error_code.upper()
     target.error_message = body.error_message

@@ -99,8 +99,8 @@ class ConversationServicer:
         self, context: RequestContext, request: pb.ExportConversationRequest
     ) -> AsyncGenerator[pb.ExportConversationResponse]:
         """Return a conversation as JSON lines."""
-        conversations = self._store.for_user(context).conversations
-        lines = export_lines(conversations, await conversations.get(request.conversation_id), self._drain)
+        user = self._store.for_user(context)
+        lines = export_lines(user, await user.conversations.get(request.conversation_id), self._drain)
         return _in_responses(lines)
 
 

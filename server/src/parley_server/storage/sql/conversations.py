@@ -1,6 +1,7 @@
 """The user's conversations and their messages, on any engine."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, select, tuple_
@@ -12,14 +13,14 @@ from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.message import Message
 from parley_server.storage.repositories import Page, PageRequest
-from parley_server.storage.sql import request_ids
+from parley_server.storage.sql import request_ids, resolutions
 from parley_server.storage.sql.conversation_writes import change_conversation, insert_conversation
 from parley_server.storage.sql.database import Database, to_micros
 from parley_server.storage.sql.deletion import delete_conversation
 from parley_server.storage.sql.expiry import is_alive
 from parley_server.storage.sql.forking import Copy, insert_copy
 from parley_server.storage.sql.paging import PageTokens, fitting
-from parley_server.storage.sql.rows import conversation_of, message_of, number
+from parley_server.storage.sql.rows import conversation_of, message_of, number, string
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.search import matching
 from parley_server.storage.sql.summaries import first_position
@@ -186,7 +187,13 @@ class SqlConversationRepository:
     async def history(self, conversation_id: str, run_id: str) -> tuple[Message, ...]:
         """Return what a run goes on from; see `ConversationRepository.history`."""
         rows = await self._database.fetch(_HISTORY, self._key(conversation_id) | {"run_id": run_id})
-        return tuple(message_of(row) for row in rows)
+        history = tuple(message_of(row) for row in rows)
+        return await self._with_resolutions(history) if any(map(resolutions.is_in_doubt, history)) else history
+
+    async def _with_resolutions(self, history: tuple[Message, ...]) -> tuple[Message, ...]:
+        rows = await self._database.fetch(resolutions.OF_CONVERSATION, self._key(history[0].conversation_id))
+        found = {string(row, "item_id"): resolutions.resolution_of(row) for row in rows}
+        return tuple(replace(message, resolution=found.get(message.message_id)) for message in history)
 
     def _key(self, conversation_id: str) -> dict[str, object]:
         return {"user_id": self._context.user_id, "conversation_id": conversation_id}

@@ -8,16 +8,24 @@ from parley_server.domain.errors import ConversationBusyError, NotFoundError
 from parley_server.storage.sql import search
 from parley_server.storage.sql.expiry import is_alive
 from parley_server.storage.sql.tables import (
+    approvals,
     conversations,
     messages,
+    remembered_approvals,
     run_archive,
     run_journal,
     run_labels,
     runs,
+    tool_call_resolutions,
     tool_calls,
 )
+from parley_server.storage.sql.tool_results import delete_some
 
-_OF_RUNS = (run_labels, run_archive, run_journal, tool_calls)
+_OF_RUNS = (run_labels, run_archive, run_journal, tool_calls, approvals)
+_OF_CONVERSATION = (messages, remembered_approvals, tool_call_resolutions)
+# A large result takes as long as so many rows of other kinds.
+_ROWS_OF_A_RESULT = 25
+_RESULTS_AT_ONCE = 100
 
 
 def delete_conversation(connection: Connection, user_id: str, conversation_id: str, now: int) -> Sequence[str]:
@@ -40,7 +48,9 @@ def delete_conversation(connection: Connection, user_id: str, conversation_id: s
     for table in _OF_RUNS:
         connection.execute(delete(table).where(table.c.run_id.in_(its_runs)))
     search.remove(connection, conversation_id)
-    for table in (runs, messages, conversations):
+    while delete_some(connection, conversation_id, _RESULTS_AT_ONCE):
+        pass
+    for table in (runs, *_OF_CONVERSATION, conversations):
         connection.execute(delete(table).where(table.c.conversation_id == conversation_id))
     return run_ids
 
@@ -77,8 +87,10 @@ class ExpiredDeletion:
         deleted = search.remove_some(connection, conversation_id, limit)
         deleted += self._delete_runs(connection, conversation_id, limit - deleted) if deleted < limit else 0
         deleted += _delete_messages(connection, conversation_id, limit - deleted) if deleted < limit else 0
+        deleted += _delete_results(connection, conversation_id, limit - deleted) if deleted < limit else 0
         if deleted < limit:
-            connection.execute(delete(conversations).where(conversations.c.conversation_id == conversation_id))
+            for table in (*_OF_CONVERSATION, conversations):
+                connection.execute(delete(table).where(table.c.conversation_id == conversation_id))
             deleted += 1
         return deleted
 
@@ -94,3 +106,10 @@ class ExpiredDeletion:
 def _delete_messages(connection: Connection, conversation_id: str, limit: int) -> int:
     some = select(messages.c.message_id).where(messages.c.conversation_id == conversation_id).limit(limit)
     return connection.execute(delete(messages).where(messages.c.message_id.in_(some))).rowcount
+
+
+def _delete_results(connection: Connection, conversation_id: str, limit: int) -> int:
+    """Delete a few; return how many rows that was as much as: `limit` when there may be more."""
+    few = max(1, limit // _ROWS_OF_A_RESULT)
+    deleted = delete_some(connection, conversation_id, few)
+    return limit if deleted == few else deleted * _ROWS_OF_A_RESULT

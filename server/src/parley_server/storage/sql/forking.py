@@ -7,13 +7,16 @@ from sqlalchemy import Connection, insert, select, tuple_
 
 from parley_server.domain.errors import NotFoundError
 from parley_server.domain.identifiers import new_id
-from parley_server.domain.message import Item, SummaryItem
+from parley_server.domain.message import Item, SummaryItem, ToolCallItem
+from parley_server.domain.tool import ToolCallStatus
 from parley_server.storage.sql import search
 from parley_server.storage.sql.conversation_writes import insert_conversation
 from parley_server.storage.sql.database import Row
 from parley_server.storage.sql.expiry import is_alive
+from parley_server.storage.sql.resolutions import copy_resolutions
 from parley_server.storage.sql.rows import ITEM, dump, item_of, string
 from parley_server.storage.sql.tables import conversations, messages
+from parley_server.storage.sql.tool_results import share_results
 
 # So many messages of the largest kind are as much as may be in memory at once.
 _CHUNK = 16
@@ -62,6 +65,22 @@ def insert_copy(connection: Connection, copy: Copy, now: int, *, ttl: int | None
         ]
         connection.execute(insert(messages), copied)
         search.add_messages(connection, copy.user_id, copy.copy_id, items)
+        _copy_of_calls(connection, copy, chunk, items, new_ids)
+
+
+def _copy_of_calls(
+    connection: Connection, copy: Copy, chunk: Sequence[Row], items: Sequence[Item], new_ids: Mapping[str, str]
+) -> None:
+    """Copy what goes with the tool calls among the messages: large results, and what users said of those in doubt."""
+    calls = {
+        string(row, "message_id"): item
+        for row, item in zip(chunk, items, strict=True)
+        if isinstance(item, ToolCallItem)
+    }
+    if result_ids := [item.result_id for item in calls.values() if item.result_id]:
+        share_results(connection, result_ids, copy.conversation_id, copy.copy_id)
+    in_doubt = [item_id for item_id, item in calls.items() if item.status is ToolCallStatus.UNKNOWN_OUTCOME]
+    copy_resolutions(connection, {item_id: new_ids[item_id] for item_id in in_doubt}, copy.copy_id)
 
 
 def _end(connection: Connection, copy: Copy) -> Place | None:

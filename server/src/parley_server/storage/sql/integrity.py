@@ -24,6 +24,17 @@ _DISAGREEMENTS = (
         "WHERE run_id <> '' AND run_id NOT IN (SELECT run_id FROM runs)"
     ),
     (
+        "SELECT 'message ' || message_id || ' names the result ' || named || ', which is missing' FROM ("
+        "SELECT message_id, conversation_id, json_extract(item_json, '$.result_id') AS named FROM messages "
+        "WHERE substr(item_json, 1, 10) = '{\"call_id\"') AS calls WHERE named <> '' AND NOT EXISTS (SELECT 1 "
+        "FROM tool_results JOIN tool_result_contents USING (result_id) WHERE result_id = named "
+        "AND tool_results.conversation_id = calls.conversation_id)"
+    ),
+    (
+        "SELECT 'result ' || result_id || ' is of no conversation' FROM tool_result_contents "
+        "WHERE result_id NOT IN (SELECT result_id FROM tool_results)"
+    ),
+    (
         "SELECT 'run ' || run_id || ' has no input message' FROM runs "
         "WHERE NOT EXISTS (SELECT 1 FROM messages WHERE messages.conversation_id = runs.conversation_id "
         "AND messages.run_position = runs.position AND messages.ordinal = 0)"
@@ -41,6 +52,14 @@ _DISAGREEMENTS = (
     (
         "SELECT 'run ' || run_id || ' is ' || state || ', which does not agree with its end' FROM runs "
         "WHERE (state IN ('succeeded', 'failed', 'cancelled', 'expired')) <> (finish_time IS NOT NULL)"
+    ),
+    (
+        "SELECT 'run ' || run_id || ' waits for its user, who is asked nothing' FROM runs "
+        "WHERE state = 'waiting_approval' AND run_id NOT IN (SELECT run_id FROM approvals)"
+    ),
+    (
+        "SELECT 'approval ' || approval_id || ' is pending, and run ' || run_id || ' is over' "
+        "FROM approvals JOIN runs USING (run_id) WHERE approvals.state = 'pending' AND finish_time IS NOT NULL"
     ),
 )
 _ARCHIVES = (

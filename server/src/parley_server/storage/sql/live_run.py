@@ -103,6 +103,7 @@ class LiveRun:
         # A dict for its order; every watcher is in it once for each commit, and may leave from anywhere.
         self._waiters: dict[asyncio.Future[None], None] = {}
         self._quiet: asyncio.TimerHandle | None = None
+        self._quiets = 0
         self._has_text = False
 
     @property
@@ -222,7 +223,11 @@ class LiveRun:
     def _expect_quiet(self) -> None:
         """See to a `wake` when nothing happens for a while: one timer for all who wait, whom every event wakes."""
         if self._quiet is None:
-            self._quiet = asyncio.get_running_loop().call_later(HEARTBEAT_S, self.wake)
+            self._quiet = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._be_quiet)
+
+    def _be_quiet(self) -> None:
+        self._quiets += 1
+        self.wake()
 
     async def settled(self) -> None:
         """Wait until everything appended so far is durable. Raises the error that ended this process's part."""
@@ -268,8 +273,10 @@ class LiveRun:
                     raise StorageUnavailableError
                 else:
                     self._expect_quiet()
+                    quiets = self._quiets
                     await self.changed()
-                    if position == self.last_seq and not self.ended:
+                    # Writes without an event wake, too, and are no sign of life.
+                    if self._quiets != quiets and position == self.last_seq and not self.ended:
                         yield ()
         finally:
             self.watchers -= 1

@@ -8,13 +8,22 @@ from datetime import timedelta
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run_event import EventCodec
 from parley_server.metrics.recorder import SILENT, Recorder
-from parley_server.storage.repositories import ConversationRepository, NoteRepository, RunRepository, UserStore
+from parley_server.storage.repositories import (
+    ApprovalRepository,
+    ConversationRepository,
+    NoteRepository,
+    RunRepository,
+    ToolCallRepository,
+    UserStore,
+)
 from parley_server.storage.sql.api_keys import SqlApiKeyRepository
+from parley_server.storage.sql.approvals import SqlApprovalRepository
 from parley_server.storage.sql.archive import ArchiveReader
 from parley_server.storage.sql.conversations import SqlConversationRepository
 from parley_server.storage.sql.database import MICROSECOND, Database
 from parley_server.storage.sql.notes import SqlNoteRepository
 from parley_server.storage.sql.paging import PageTokens
+from parley_server.storage.sql.recorded_calls import SqlToolCallRepository
 from parley_server.storage.sql.retention import SqlRetention
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.runs import SqlRunRepository
@@ -28,6 +37,8 @@ class SqlUserStore:
 
     conversations: ConversationRepository
     runs: RunRepository
+    approvals: ApprovalRepository
+    tool_calls: ToolCallRepository
     notes: NoteRepository
 
 
@@ -57,6 +68,8 @@ class SqlStore:
                 context, self._database, self._writer, self._run_log, self._tokens, ttl=self._ttl
             ),
             SqlRunRepository(context, self._database, self._writer, self._run_log, self._tokens, ttl=self._ttl),
+            SqlApprovalRepository(context, self._database, self._writer, self._tokens),
+            SqlToolCallRepository(context, self._database, self._writer, self._tokens),
             SqlNoteRepository(context, self._database, self._writer),
         )
 

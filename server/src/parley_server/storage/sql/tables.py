@@ -183,6 +183,7 @@ tool_calls = Table(
     Column("call_id", _Id, nullable=False),
     Column("item_id", _Id, nullable=False),
     Column("user_id", _UserId, nullable=False),
+    Column("conversation_id", _Id, nullable=False),
     Column("name", Text, nullable=False),
     Column("effect", String(16)),
     Column("fingerprint", String(64), nullable=False),
@@ -194,6 +195,52 @@ tool_calls = Table(
     Column("dispatch_time", BigInteger),
     Column("finish_time", BigInteger),
     PrimaryKeyConstraint("run_id", "call_id"),
+    Index(None, "user_id", "run_id", "call_id"),
+    Index(None, "conversation_id", "run_id", "call_id"),
+    Index(
+        "ix_tool_calls_in_doubt",
+        "user_id",
+        "run_id",
+        "call_id",
+        sqlite_where=text("status = 'unknown_outcome'"),
+        postgresql_where=text("status = 'unknown_outcome'"),
+    ),
+)
+
+# What users say became of calls whose outcome is unknown, by the item of the call; a fork copies it.
+tool_call_resolutions = Table(
+    "tool_call_resolutions",
+    metadata,
+    Column("item_id", _Id, primary_key=True),
+    Column("user_id", _UserId, nullable=False),
+    Column("conversation_id", _Id, ForeignKey("conversations.conversation_id"), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("note", Text, nullable=False),
+    # The name of the principal, such as `user:ann`.
+    Column("actor", String(256), nullable=False),
+    Column("resolve_time", BigInteger, nullable=False),
+    Index(None, "conversation_id"),
+)
+
+# Which conversation has which of the results that are too large to be told whole. A fork has those that the messages it
+# has copied name.
+tool_results = Table(
+    "tool_results",
+    metadata,
+    Column("result_id", _Id, nullable=False),
+    Column("conversation_id", _Id, ForeignKey("conversations.conversation_id"), nullable=False),
+    Column("user_id", _UserId, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    PrimaryKeyConstraint("result_id", "conversation_id"),
+    Index(None, "conversation_id"),
+)
+
+# The results themselves, JSON in UTF-8: once for all conversations that have them, and gone with the last of these.
+tool_result_contents = Table(
+    "tool_result_contents",
+    metadata,
+    Column("result_id", _Id, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
 )
 
 # What users added to runs under way and the model has not seen; a row goes when it is applied or the run has ended.
@@ -205,6 +252,48 @@ steers = Table(
     Column("message_id", _Id, nullable=False),
     Column("input_json", Text, nullable=False),
     Index(None, "run_id"),
+)
+
+# What users are asked before a call is dispatched; a row stays as long as its run.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("approval_id", _Id, primary_key=True),
+    Column("user_id", _UserId, nullable=False),
+    Column("conversation_id", _Id, nullable=False),
+    Column("run_id", _Id, ForeignKey("runs.run_id"), nullable=False),
+    Column("call_id", _Id, nullable=False),
+    Column("tool_name", Text, nullable=False),
+    Column("tool_description", Text, nullable=False),
+    Column("effect", String(16), nullable=False),
+    Column("arguments_json", Text, nullable=False),
+    # What the answer holds for: other arguments or another tool under the name are asked for anew.
+    Column("fingerprint", String(64), nullable=False),
+    Column("spec_hash", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("expire_time", BigInteger, nullable=False),
+    Column("decide_time", BigInteger),
+    # The name of the principal, such as `user:ann`.
+    Column("decider", String(256)),
+    Column("reason", Text, nullable=False),
+    Column("remember", String(16)),
+    Index(None, "user_id", "approval_id"),
+    Index(None, "conversation_id", "approval_id"),
+    Index(None, "run_id", "approval_id"),
+)
+
+# The answers that hold for the rest of a conversation: for the tool as it was described when it was asked for.
+remembered_approvals = Table(
+    "remembered_approvals",
+    metadata,
+    Column("conversation_id", _Id, ForeignKey("conversations.conversation_id"), nullable=False),
+    Column("user_id", _UserId, nullable=False),
+    Column("tool_name", Text, nullable=False),
+    Column("spec_hash", String(64), nullable=False),
+    Column("is_approved", Boolean, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    PrimaryKeyConstraint("conversation_id", "user_id", "tool_name", "spec_hash"),
 )
 
 request_ids = Table(

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, bindparam, select, text, update
 
 from parley_server.domain.run_event import ItemEvent, ToolCallFinished
 from parley_server.domain.tool import CallRecord, CallState, ToolEffect
+from parley_server.storage.sql import tool_results
 from parley_server.storage.sql.database import Row, to_micros
 from parley_server.storage.sql.live_run import Sealed, Tx
 from parley_server.storage.sql.rows import string
@@ -15,9 +16,10 @@ from parley_server.storage.sql.tables import runs, tool_calls
 
 # A commit whose outcome nobody heard is tried again.
 _INSERT = text(
-    "INSERT INTO tool_calls (run_id, call_id, item_id, user_id, name, effect, fingerprint, idempotency_key, state, "
-    "plan_time, dispatch_time) VALUES (:run_id, :call_id, :item_id, :user_id, :name, :effect, :fingerprint, "
-    ":idempotency_key, :state, :plan_time, :dispatch_time) ON CONFLICT DO NOTHING"
+    "INSERT INTO tool_calls (run_id, call_id, item_id, user_id, conversation_id, name, effect, fingerprint, "
+    "idempotency_key, state, plan_time, dispatch_time) VALUES (:run_id, :call_id, :item_id, :user_id, "
+    ":conversation_id, :name, :effect, :fingerprint, :idempotency_key, :state, :plan_time, :dispatch_time) "
+    "ON CONFLICT DO NOTHING"
 )
 _OF_CALL = (tool_calls.c.run_id == bindparam("of_run"), tool_calls.c.call_id == bindparam("of_call"))
 _MOVE = (
@@ -44,9 +46,13 @@ _OPEN = (
 
 
 def writes_of(events: Iterable[ItemEvent], calls: Sequence[CallRecord] = ()) -> list[Tx]:
-    """Return the journal's writes for events that are to be appended: new calls, and those that are over."""
+    """Return the writes for events that are to be appended: new calls, those that are over, and large results."""
     finished = [body for body, _ in events if isinstance(body, ToolCallFinished)]
-    return [*([_planned(calls)] if calls else []), *([_finished(finished)] if finished else [])]
+    return [
+        *([_planned(calls)] if calls else []),
+        *([_finished(finished)] if finished else []),
+        *tool_results.stored(finished),
+    ]
 
 
 def dispatched(call_ids: Sequence[str]) -> Tx:
@@ -70,7 +76,7 @@ def _moved(call_ids: Sequence[str], state: CallState) -> Tx:
 
 def unanswered_calls(connection: Connection) -> Iterable[tuple[str, CallRecord]]:
     """Return the calls of unfinished runs that have no result, each with its run's id, oldest first."""
-    return [(row["run_id"], _record_of(dict(row))) for row in connection.execute(_OPEN).mappings()]
+    return [(row["run_id"], record_of(dict(row))) for row in connection.execute(_OPEN).mappings()]
 
 
 def _planned(calls: Sequence[CallRecord]) -> Tx:
@@ -85,6 +91,7 @@ def _planned(calls: Sequence[CallRecord]) -> Tx:
                     "call_id": call.call_id,
                     "item_id": call.item_id,
                     "user_id": batch.live.user_id,
+                    "conversation_id": batch.live.conversation_id,
                     "name": call.name,
                     "effect": call.effect,
                     "fingerprint": call.fingerprint,
@@ -122,7 +129,8 @@ def _finished(bodies: Sequence[ToolCallFinished]) -> Tx:
     return tx
 
 
-def _record_of(row: Row) -> CallRecord:
+def record_of(row: Row) -> CallRecord:
+    """Read a row of `tool_calls`."""
     effect = string(row, "effect")
     return CallRecord(
         call_id=string(row, "call_id"),

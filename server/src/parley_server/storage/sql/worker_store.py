@@ -6,12 +6,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from parley_server.domain.approval import Approval
 from parley_server.domain.run import RunState, Steer, StopReason
 from parley_server.domain.run_event import (
     AttemptRestarted,
     EventBody,
     ItemEvent,
     RunFinished,
+    RunResumed,
     RunStarted,
     SteerApplied,
     StoredEvent,
@@ -19,7 +21,7 @@ from parley_server.domain.run_event import (
 )
 from parley_server.domain.tool import CallRecord
 from parley_server.storage.run_log import OwnershipLostError, RunAppender, RunConclusion
-from parley_server.storage.sql import archive, frames, steers, tool_calls
+from parley_server.storage.sql import approval_writes, archive, frames, steers, tool_calls
 from parley_server.storage.sql.conclusion import Ending, set_attempt, set_running
 from parley_server.storage.sql.database import Row, to_micros
 from parley_server.storage.sql.live_run import LiveRun, Tx
@@ -83,6 +85,19 @@ class SqlRunAppender:
         await self._run_log.append(self._live, [(body, "")], [set_attempt])
         await self._live.settled()
 
+    async def suspend(self, approvals: Sequence[Approval], events: Sequence[ItemEvent]) -> None:
+        """Begin to wait; see `RunAppender.suspend`."""
+        await self._run_log.append(self._live, events, [approval_writes.suspension(approvals)])
+        await self._live.settled()
+
+    async def expire_approvals(self, approval_ids: Sequence[str]) -> tuple[Approval, ...]:
+        """Set what is pending EXPIRED; see `RunAppender.expire_approvals`."""
+        return await self._writer.run(lambda connection: approval_writes.expire(connection, approval_ids))
+
+    async def resume(self) -> None:
+        """Append `run_resumed`; see `RunAppender.resume`."""
+        await self._run_log.append(self._live, [(RunResumed(), "")], [approval_writes.resumption])
+
     async def apply_steers(self) -> tuple[SteerApplied, ...]:
         """Append what was added; see `RunAppender.apply_steers`."""
         added, self._live.steers = self._live.steers, []
@@ -117,6 +132,7 @@ class SqlRunAppender:
         ending = Ending(conclusion)
         writes: list[Tx] = [
             *tool_calls.writes_of(events),
+            *approval_writes.cancellations_of(events),
             *([steers.remove_all] if self._live.may_have_steers else []),
             ending,
         ]
@@ -166,7 +182,7 @@ class SqlWorkerStore:
                 usages = [event.body.usage for event in decoded if isinstance(event.body, UsageUpdated)]
                 live.usage = usages[-1] if usages else live.usage
                 live.last_time = max(event.emit_time for event in decoded)
-                interrupted.append(InterruptedRun(stored, decoded, tuple(left.calls)))
+                interrupted.append(InterruptedRun(stored, decoded, tuple(left.calls), tuple(left.approvals)))
         return interrupted, unstarted
 
     def appender(self, run_id: str) -> RunAppender:
@@ -187,6 +203,7 @@ class _Left:
     journal_ids: list[int] = field(default_factory=list)
     calls: list[CallRecord] = field(default_factory=list)
     steers: list[Steer] = field(default_factory=list)
+    approvals: list[Approval] = field(default_factory=list)
 
 
 def _take_over(connection: Connection) -> list[_Left]:
@@ -209,4 +226,6 @@ def _take_over(connection: Connection) -> list[_Left]:
         left[run_id].calls.append(call)
     for run_id, steer in steers.pending_steers(connection):
         left[run_id].steers.append(steer)
+    for approval in approval_writes.of_unfinished_runs(connection):
+        left[approval.run_id].approvals.append(approval)
     return list(left.values())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parley_server.llm.breaker import MIN_CALLS, PROBE_INTERVAL_S, WINDOW_S, Breaker, BreakerState
+from parley_server.breaker import MIN_CALLS, PROBE_INTERVAL_S, WINDOW_S, Breaker, BreakerState
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A circuit breaker: it stops calls to a model that mostly fails, and lets one through now and then to see."""
+"""A circuit breaker: it stops calls to what mostly fails, and lets one through now and then to see."""
 
 from collections import deque
 from collections.abc import Callable
@@ -27,7 +27,9 @@ class BreakerState(IntEnum):
 
 
 class Breaker:
-    """One model's breaker. A call that was admitted reports with its pass how it went; one that was given up need not.
+    """The breaker of one model, or one tool host.
+
+    A call that was admitted reports with its pass how it went; one that was given up need not.
 
     It opens when half of at least MIN_CALLS within WINDOW_S failed. Then a probe is admitted every PROBE_INTERVAL_S,
     whatever became of the one before, and the first that reaches the server closes it. Reports of calls that were
@@ -59,7 +61,7 @@ class Breaker:
         return max(self._next_probe - self._clock(), 0.0)
 
     def succeeded(self, admitted: int) -> None:
-        """Report that the model began to answer."""
+        """Report that an answer came, or began to."""
         self.reached(admitted)
         if admitted == self._period:
             self._recent.add(self._clock(), failed=False)

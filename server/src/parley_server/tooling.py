@@ -1,0 +1,82 @@
+"""The composition of tools: what is built in, what is installed, what comes from elsewhere while the server runs."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+
+from parley_server.domain.errors import StartError
+from parley_server.metrics.recorder import Gauge, Recorder
+from parley_server.rpc.mapping.request_context import to_binary
+from parley_server.settings import Settings
+from parley_server.storage.repositories import Store
+from parley_server.tools.approval_gate import ApprovalGate
+from parley_server.tools.approval_policy import ApprovalPolicy
+from parley_server.tools.builtin.calculator import calculator
+from parley_server.tools.builtin.current_time import current_time_tool
+from parley_server.tools.builtin.notes import note_tools
+from parley_server.tools.builtin.read_result import read_result_tool
+from parley_server.tools.call_manager import ToolCallManager
+from parley_server.tools.credentials.opening import open_credentials
+from parley_server.tools.discovery import discover, register
+from parley_server.tools.mcp.mcp_settings import PACKAGE_MISSING
+from parley_server.tools.registry import ToolRegistry
+from parley_server.tools.source import ToolSource, published
+from parley_server.tools.threads import ToolThreads
+from parley_server.tools.tool import Tool
+
+
+@asynccontextmanager
+async def open_tools(settings: Settings, store: Store, more_tools: Sequence[Tool] = ()) -> AsyncIterator[ToolRegistry]:
+    """Yield the registry of all tools, and keep the tools of sources up to date while the block lasts.
+
+    Raises:
+        StartError: the settings name tools that cannot be had, or two tools have one name.
+    """
+    sources = list(_sources(settings))
+    registry = build_tools(settings, store, more_tools, sources)
+    async with published(sources, registry):
+        yield registry
+
+
+def build_tools(
+    settings: Settings, store: Store, more_tools: Sequence[Tool] = (), sources: Iterable[ToolSource] = ()
+) -> ToolRegistry:
+    """Make the registry with the tools that are here already. Raises StartError as `open_tools` says."""
+    tools = [calculator, current_time_tool(), *note_tools(store), read_result_tool(store)]
+    if settings.tools.fetch_url.enabled:
+        from parley_server.tools.builtin.fetch_url import fetch_url_tool  # noqa: PLC0415  # for who wants it
+
+        tools.append(fetch_url_tool(settings.tools.fetch_url))
+    prefixes = [source.prefix for source in sources]
+    return register([*tools, *more_tools], discover(settings.tools.modules), settings.tools.disabled, prefixes)
+
+
+def build_tool_calls(settings: Settings, store: Store, tools: ToolRegistry, recorder: Recorder) -> ToolCallManager:
+    """Make what runs the calls of these tools, once the user has approved those that want it.
+
+    Raises:
+        StartError: the settings name a source of credentials that cannot be had.
+    """
+    gate = ApprovalGate(ApprovalPolicy(settings.approvals, tuple(settings.approval_rules.values())), store)
+    threads = ToolThreads(settings.tools.threads)
+    recorder.watch(Gauge.TOOL_THREADS_STUCK, lambda: threads.stuck)
+    credentials = open_credentials(settings.credentials, settings.data_dir)
+    return ToolCallManager(tools, threads, settings.tools.call_limits(), gate, credentials)
+
+
+def _sources(settings: Settings) -> Iterator[ToolSource]:
+    """Yield every source of tools that the settings name."""
+    if settings.tool_hosts:
+        from parley_server.tools.grpc_source import GrpcToolSource  # noqa: PLC0415  # for who has such hosts
+
+        yield from (GrpcToolSource(name, host, to_binary) for name, host in settings.tool_hosts.items())
+    if settings.mcp:
+        yield from _mcp_sources(settings)
+
+
+def _mcp_sources(settings: Settings) -> Iterator[ToolSource]:
+    try:
+        # Takes 30 MiB and more than a second, which is for who has such servers.
+        from parley_server.tools.mcp.source import mcp_sources  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise StartError(PACKAGE_MISSING) from error
+    return mcp_sources(settings.mcp, settings.data_dir, open_credentials(settings.credentials, settings.data_dir))
