@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
 
 
 def page(server: ServerProcess, path: str) -> tuple[int, str]:
-    (serving,) = (line for line in lines(server) if line["event"] == "serving")
+    serving = serving_line(server)
     try:
         with urllib.request.urlopen(f"http://{serving['metrics']}{path}", timeout=10) as response:
             return response.status, response.read().decode()
@@ -43,6 +44,20 @@ def page(server: ServerProcess, path: str) -> tuple[int, str]:
 
 def lines(server: ServerProcess) -> list[dict[str, object]]:
     return [json.loads(line) for line in server.log.splitlines()]
+
+
+def serving_line(server: ServerProcess) -> dict[str, object]:
+    """Wait for the line, which is written a moment after the server has told its address."""
+    deadline = time.monotonic() + 10
+    while True:
+        whole = server.log.rpartition("\n")[0].splitlines()
+        found: list[dict[str, object]] = [
+            json.loads(line) for line in whole if '"event":"serving"' in line.replace(" ", "")
+        ]
+        if found or time.monotonic() > deadline:
+            (serving,) = found
+            return serving
+        time.sleep(0.02)
 
 
 def number(server: ServerProcess, name: str, **labels: str) -> float:
@@ -146,5 +161,4 @@ async def test_a_server_without_standard_error_serves(tmp_path: Path) -> None:
 
 def test_where_nothing_is_said_nothing_is_served_over_http(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
-        (serving,) = (line for line in lines(server) if line["event"] == "serving")
-    assert serving["metrics"] == ""
+        assert serving_line(server)["metrics"] == ""

@@ -227,6 +227,7 @@ async def test_the_server_says_what_it_is(stubs: Stubs) -> None:
         "calculator",
         "current_time",
         "forget_note",
+        "read_result",
         "recall",
         "remember",
     ]
