@@ -16,7 +16,18 @@ def test_the_slash_at_the_end_of_the_address_does_not_matter() -> None:
 
 @pytest.mark.parametrize(
     "base_url",
-    ["", "localhost:1", "ftp://x", "http://", "http://x/v1?a=b", "http://x/#y", "http://x:0", "http://x:65536"],
+    [
+        "",
+        "localhost:1",
+        "ftp://x",
+        "http://",
+        "http://x/v1?a=b",
+        "http://x/#y",
+        "http://x:0",
+        "http://x:65536",
+        "http://a..b/v1",
+        f"http://{'a' * 64}.example/v1",
+    ],
 )
 def test_what_is_no_web_address_is_refused(base_url: str) -> None:
     with pytest.raises(ValidationError):

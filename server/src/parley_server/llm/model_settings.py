@@ -18,6 +18,8 @@ def _web_address(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be http://HOST... or https://HOST...")
+    if not _has_usable_name(parts):
+        raise ValueError("must have a host's name of labels of 1 to 63 characters, with dots between them")
     if not _has_usable_port(parts):
         raise ValueError("must have a port of 1 to 65535, or none")
     if parts.query or parts.fragment:
@@ -30,6 +32,13 @@ def _has_usable_port(parts: SplitResult) -> bool:
         return parts.port != 0
     except ValueError:
         # Its words would repeat what stands there, which may be a password.
+        return False
+
+
+def _has_usable_name(parts: SplitResult) -> bool:
+    try:
+        return bool((parts.hostname or "").encode("idna"))
+    except UnicodeError:
         return False
 
 
