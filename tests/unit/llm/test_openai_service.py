@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+from base64 import b64encode
 from contextlib import aclosing
+from urllib.parse import urlsplit
 
 import pytest
 from model_server import ModelServer, RawAnswer, text_frame
 from parley_server.domain.content import ImagePart, TextPart
+from parley_server.domain.errors import Reason
 from parley_server.domain.run import ModelOptions
 from parley_server.domain.tool import ToolCall, ToolEffect, ToolSpec
 from parley_server.domain.usage import Usage
@@ -20,7 +23,7 @@ from parley_server.llm.model_service import (
     ToolMessage,
     UserMessage,
 )
-from unit.llm.service_calls import CONTEXT, HELLO, WHOLE, ask, service_at
+from unit.llm.service_calls import CONTEXT, HELLO, WHOLE, ask, failure, service_at
 
 
 async def test_a_conversation_is_sent_as_chat_completions(upstream: ModelServer) -> None:
@@ -151,10 +154,42 @@ async def test_a_proxy_of_the_environment_is_asked(
     assert upstream.requests[0].headers["Host"] == "model.invalid"
 
 
+@pytest.mark.parametrize("proxy", ["http://proxy.invalid", "socks5://proxy.invalid"])
+@pytest.mark.parametrize("with_port", [False, True])
 async def test_no_proxy_is_asked_where_the_environment_says_so(
-    upstream: ModelServer, monkeypatch: pytest.MonkeyPatch
+    upstream: ModelServer, monkeypatch: pytest.MonkeyPatch, proxy: str, *, with_port: bool
 ) -> None:
-    monkeypatch.setenv("http_proxy", "http://proxy.invalid")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    address = urlsplit(upstream.base_url)
+    monkeypatch.setenv("all_proxy", proxy)
+    monkeypatch.setenv("no_proxy", address.netloc if with_port else str(address.hostname))
     upstream.enqueue(RawAnswer([WHOLE]))
     assert await ask(upstream)
+
+
+async def test_a_proxy_that_lets_nobody_through_is_no_answer_of_the_server(
+    upstream: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", upstream.base_url.removesuffix("/v1"))
+    told = await failure(upstream, base_url="https://model.invalid/v1", retries=0)
+    assert told.reason is Reason.MODEL_UNAVAILABLE
+
+
+async def test_a_user_in_the_address_takes_the_place_of_the_key(upstream: ModelServer) -> None:
+    upstream.enqueue(RawAnswer([WHOLE]))
+    address = upstream.base_url.replace("http://", "http://ann:p%40ss@")
+    assert await ask(upstream, base_url=address, api_key="sk-1")
+    assert upstream.requests[0].headers["Authorization"] == f"Basic {b64encode(b'ann:p@ss').decode()}"
+
+
+async def test_a_header_may_be_long(upstream: ModelServer) -> None:
+    headers = {"Content-Type": "text/event-stream", "Content-Security-Policy": "x" * 30_000}
+    upstream.enqueue(RawAnswer([WHOLE], headers=headers))
+    assert await ask(upstream)
+
+
+async def test_megabytes_are_sent_as_they_are(upstream: ModelServer) -> None:
+    image = bytes(3 * 1024 * 1024)
+    upstream.enqueue(RawAnswer([WHOLE]))
+    await ask(upstream, ModelRequest("offline", (UserMessage((ImagePart("image/png", content=image),)),)))
+    [part] = upstream.requests[0].body["messages"][0]["content"]
+    assert part["image_url"]["url"] == f"data:image/png;base64,{b64encode(image).decode()}"

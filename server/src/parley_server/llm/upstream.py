@@ -7,9 +7,10 @@ that what a server gave with one user's answer would go with the next user's que
 Importing this module imports `openai`, which takes most of a second.
 """
 
+import io
 import ssl
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -33,8 +34,12 @@ from parley_server.llm.model_settings import ModelServerSettings
 MAX_ERROR_BODY_BYTES = 64 * 1024
 MAX_CONNECTIONS = 1000
 
+_PORTS = {"http": 80, "https": 443}
 _KEEP_ALIVE_S = 5.0
 _MAX_READ_BYTES = 64 * 1024
+# As much as h11 takes; aiohttp's own limit is an eighth of it, which some gateways' headers exceed.
+_MAX_HEADER_BYTES = 64 * 1024
+_MAX_BYTES_AT_ONCE = 256 * 1024
 
 _CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
 
@@ -78,10 +83,12 @@ class Upstream:
     """The pooled connections to one model server. Raises UnverifiedServerError without the CAs to know it by."""
 
     def __init__(self, settings: ModelServerSettings) -> None:
-        self._url = f"{settings.base_url.rstrip('/')}/chat/completions"
+        address = urlsplit(settings.base_url.rstrip("/"))
+        without_user = address._replace(netloc=address.netloc.rpartition("@")[2])
+        self._url = f"{without_user.geturl()}/chat/completions"
         self._proxy = _proxy_for(settings.base_url)
         self._ssl_context = _ssl_context()
-        self._headers = _headers(settings, self._ssl_context)
+        self._headers = _headers(settings, self._ssl_context) | _user_of(address)
         connect_s = settings.connect_timeout_s
         # Everything but connecting is waited for by whoever asks.
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s)
@@ -98,7 +105,7 @@ class Upstream:
         try:
             # A redirect would send the conversation to a host nobody configured.
             response = await self._session().post(
-                self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
+                self._url, data=_in_pieces(body), headers=headers, timeout=self._timeout, allow_redirects=False
             )
         except _CONNECTION_ERRORS as error:
             raise _error_of(error, unavailable()) from error
@@ -119,6 +126,8 @@ class Upstream:
                     limit=MAX_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_S, ssl=self._ssl_context
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                max_line_size=_MAX_HEADER_BYTES,
+                max_field_size=_MAX_HEADER_BYTES,
                 # `trust_env` would find it too, and look for a .netrc before every request.
                 proxy=self._proxy,
             )
@@ -129,13 +138,26 @@ def _headers(settings: ModelServerSettings, ssl_context: ssl.SSLContext) -> dict
     """Return what goes with every request, a key only where there is one."""
     key = settings.api_key.get_secret_value()
     # The SDK refuses an empty key, and would read the CAs once more for a client of its own.
-    client = _Client(
-        base_url=settings.base_url, api_key=key or "none", http_client=httpx2.AsyncClient(verify=ssl_context)
-    )
+    # It sends nothing: which proxies there are, and whether it could speak to them, is no matter.
+    http_client = httpx2.AsyncClient(verify=ssl_context, trust_env=False)
+    client = _Client(base_url=settings.base_url, api_key=key or "none", http_client=http_client)
     said = {name: value for name, value in client.default_headers.items() if isinstance(value, str)}
     # A compressing proxy would hold events back until its block is full.
     said |= {"Content-Type": "application/json", "Accept-Encoding": "identity"}
     return {**said, **client.auth_headers} if key else said
+
+
+def _user_of(address: SplitResult) -> dict[str, str]:
+    """Return what says who asks, where the address names a user: he takes the place of the key."""
+    if not (address.username or address.password):
+        return {}
+    user, password = unquote(address.username or ""), unquote(address.password or "")
+    return {"Authorization": aiohttp.encode_basic_auth(user, password)}
+
+
+def _in_pieces(body: bytes) -> bytes | io.BytesIO:
+    """Return a body as it is, or to be written piece by piece: megabytes at once would hold up the loop."""
+    return body if len(body) <= _MAX_BYTES_AT_ONCE else io.BytesIO(body)
 
 
 def _proxy_for(base_url: str) -> str | None:
@@ -143,7 +165,8 @@ def _proxy_for(base_url: str) -> str | None:
     address = urlsplit(base_url)
     proxies = getproxies()
     proxy = proxies.get(address.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(address.hostname or ""):
+    host = address.hostname or ""
+    if not proxy or proxy_bypass(host) or proxy_bypass(f"{host}:{address.port or _PORTS[address.scheme]}"):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
@@ -180,6 +203,9 @@ def _error_of(error: Exception, otherwise: ModelError) -> ModelError:
             return not_connected_in_time()
         if isinstance(cause, TimeoutError):
             return timed_out()
+        if isinstance(cause, aiohttp.ClientHttpProxyError):
+            # The proxy does not let us through, and the server has said nothing.
+            return otherwise
         if isinstance(cause, aiohttp.ClientResponseError):
             return invalid("it is not HTTP")
         cause = cause.__cause__
