@@ -1,9 +1,11 @@
 """Reading on in a large result: every piece is a piece of it, and together they are all of it."""
 
+import asyncio
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parley_server.tools.builtin.read_result import MAX_LENGTH, MAX_MATCHES, Reading, Request, read
+from parley_server.tools.builtin.read_result import MAX_LENGTH, MAX_MATCHES, SEARCHED_AT_ONCE, Reading, Request, read
 from parley_server.tools.errors import ToolError
 from parley_server.tools.json_value import dump_lines
 from parley_server.tools.results import answer
@@ -103,3 +105,21 @@ def test_what_begins_beyond_the_end_is_refused(wishes: dict[str, int]) -> None:
     assert beyond.value.code == "beyond_the_end"
     assert ask(TABLE, offset=len(TABLE)) == Reading(total_chars=len(TABLE), next_offset=None, text="")
     assert ask(TABLE, search="row", offset=4_000_000).matches == []
+
+
+@pytest.mark.parametrize("place", range(SEARCHED_AT_ONCE - 4, SEARCHED_AT_ONCE + 2))
+def test_a_text_is_found_wherever_it_stands(place: int) -> None:
+    whole = f"{'-' * place}Here{'-' * 100}here"
+    found = ask(whole, search="here").matches or []
+    assert [match.offset for match in found] == [place, place + 104]
+    assert [match.offset for match in ask(whole, search="HERE", offset=place + 1).matches or []] == [place + 104]
+
+
+async def test_nobody_waits_for_a_search_that_nearly_matches_everywhere() -> None:
+    searching = asyncio.create_task(asyncio.to_thread(ask, "a" * 2_000_000, search="a" * 99 + "b"))
+    turns = 0
+    while not searching.done():
+        await asyncio.sleep(0.001)
+        turns += 1
+    assert turns > 8
+    assert (await searching).matches == []

@@ -22,6 +22,8 @@ MAX_MATCHES = 20
 CONTEXT_CHARS = 100
 # With what goes around it, an answer stays below what is told whole, however its characters are escaped.
 MAX_TEXT_BYTES = 28 * 1024
+# A search stops so often to let others have the interpreter: one that nearly matches everywhere takes seconds.
+SEARCHED_AT_ONCE = 64 * 1024
 
 # A line ends at a line feed, and where a text inside the JSON has one.
 _LINE_END = re.compile(r"\n|\\\\|\\n")
@@ -91,7 +93,7 @@ def read(whole: str, request: Request) -> Reading:
         start, end = _span(whole, request.first_line, request.lines)
     if start > len(whole):
         raise ToolError("beyond_the_end", f"The result has {len(whole)} characters and no more.")
-    text = _fitting(whole[start:end])
+    text = _fitting(whole[start : min(end, start + MAX_TEXT_BYTES)])
     return _reading(whole, start + len(text), text=text)
 
 
@@ -121,7 +123,7 @@ def _fitting(text: str) -> str:
 def _search(whole: str, wanted: str, offset: int) -> Reading:
     # As it is written inside the JSON.
     written = json.dumps(wanted, ensure_ascii=False)[1:-1]
-    found = re.compile(re.escape(written), re.IGNORECASE).finditer(whole, offset)
+    found = _places(re.compile(re.escape(written), re.IGNORECASE), whole, offset, len(written))
     matches: list[Match] = []
     ends = _line_ends(whole)
     line, next_line = 1, next(ends, None)
@@ -132,3 +134,15 @@ def _search(whole: str, wanted: str, offset: int) -> Reading:
         matches.append(Match(offset=match.start(), line=line, text=around))
     end = matches[-1].offset + 1 if len(matches) == MAX_MATCHES else len(whole)
     return _reading(whole, end, matches=matches)
+
+
+def _places(wanted: re.Pattern[str], whole: str, start: int, chars: int) -> Iterator[re.Match[str]]:
+    """Find a text of so many characters, as `finditer` does."""
+    while start < len(whole):
+        # So that what begins here ends here.
+        end = start + SEARCHED_AT_ONCE + chars - 1
+        if (match := wanted.search(whole, start, end)) is not None:
+            yield match
+            start = match.end()
+        else:
+            start += SEARCHED_AT_ONCE
