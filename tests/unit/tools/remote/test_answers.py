@@ -11,6 +11,8 @@ from parley.v1 import tool_pb2
 from parley_server.domain.run_event import ToolCallProgress
 from parley_server.domain.tool import ToolCallStatus, ToolResult
 from parley_server.tools import retries
+from parley_server.tools.errors import ToolError
+from parley_server.tools.remote.outcomes import result_aside
 from unit.tools.remote.raw_host import (
     IDEMPOTENT,
     READ,
@@ -228,3 +230,15 @@ async def test_a_host_that_says_10_gb_is_stopped_early() -> None:
     async with asyncio.timeout(5):
         await host.received[0].over.wait()
     assert sent < 40_000_000
+
+
+async def test_nobody_waits_while_a_large_result_is_read() -> None:
+    text = f"[{'[],' * 500_000}1]"
+    reading = asyncio.create_task(result_aside(pb.CallToolResponse(result=pb.HostedToolResult(result_json=text))))
+    turns = 0
+    while not reading.done():
+        await asyncio.sleep(0.001)
+        turns += 1
+    assert turns > 3
+    with pytest.raises(ToolError, match="too large"):
+        await reading

@@ -24,7 +24,7 @@ from parley_server.tools.remote.outcomes import (
     broken,
     not_reached,
     refused,
-    result_of,
+    result_aside,
     unusable,
 )
 from parley_server.tools.tool import JsonObject, ToolContext
@@ -78,7 +78,7 @@ class HostCaller:
         stream = self._connection.call(_request(tool, context, arguments), self._metadata(context), timeout_s)
         conversation = Conversation(stream, context.progress)
         try:
-            result = result_of(await conversation.answer())
+            result = await result_aside(await conversation.answer())
         except grpc.aio.AioRpcError as error:
             raise self._verdict(error, tool.spec, admitted, has_begun=conversation.events > 0) from None
         except HostFaultError as fault:

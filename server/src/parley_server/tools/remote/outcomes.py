@@ -4,6 +4,7 @@ Once a call is sent it may have taken effect, so that a WRITE which brings no pr
 the statuses that the contract calls refusals say, before any event, that nothing has happened.
 """
 
+import asyncio
 import json
 import re
 from typing import NoReturn
@@ -30,6 +31,8 @@ CHANGED = _Code.FAILED_PRECONDITION
 # They say that the host has another tool by now, or none.
 OUTDATED = frozenset({CHANGED, _Code.NOT_FOUND, _Code.UNIMPLEMENTED})
 REFUSALS = OUTDATED | {_Code.UNAUTHENTICATED, _Code.PERMISSION_DENIED, _Code.INVALID_ARGUMENT}
+# What takes some milliseconds to read.
+MAX_BYTES_AT_ONCE = 64 * 1024
 _ERROR_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _FAULTS = frozenset({_Code.INTERNAL, _Code.UNKNOWN, _Code.DATA_LOSS})
 
@@ -74,6 +77,13 @@ def unusable(spec: ToolSpec) -> ToolError:
     if spec.effect is ToolEffect.WRITE:
         return UnknownOutcomeError("The tool's host gave an answer that cannot be read")
     return ToolError("internal", "The tool's host gave an answer that cannot be read.")
+
+
+async def result_aside(event: pb.CallToolResponse) -> JsonValue:
+    """Do as `result_of` does; what takes long in a thread, so that nobody else waits for it."""
+    if event.ByteSize() <= MAX_BYTES_AT_ONCE:
+        return result_of(event)
+    return await asyncio.to_thread(result_of, event)
 
 
 def result_of(event: pb.CallToolResponse) -> JsonValue:
