@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from contract.recovery.asking import (
@@ -21,6 +22,7 @@ from contract.recovery.asking import (
 )
 from contract.recovery.marking_tools import World
 from contract.recovery.recovering import RememberingModel, an_engine, calls, history_of, statuses_of
+from contract.recovery.test_steering import MumblingDatabase
 from contract.storage.conftest import OpenStore
 from contract.storage.engines import Engine
 from contract.storage.test_repositories import spec
@@ -31,7 +33,7 @@ from parley_server.domain.approval import (
     ApprovalState,
 )
 from parley_server.domain.context import RequestContext
-from parley_server.domain.errors import NotFoundError
+from parley_server.domain.errors import NotFoundError, StorageUnavailableError
 from parley_server.domain.run import RunState, UnattendedPolicy
 from parley_server.domain.tool import ApprovalRule, ToolEffect
 from parley_server.storage.repositories import ApprovalFilter, PageRequest
@@ -276,3 +278,19 @@ async def changed(engine: Engine, statement: str) -> None:
     """Change a database that nobody has open."""
     async with engine.open() as database:
         await database.transaction(lambda connection: connection.execute(text(statement)))
+
+
+async def test_an_answer_that_is_stored_and_of_which_nobody_heard_lets_the_run_go_on(
+    tmp_path: Path, ann: RequestContext
+) -> None:
+    world, database = World(), MumblingDatabase(tmp_path / "parley.db")
+    async with (
+        database.opened() as store,
+        an_engine(store, RememberingModel(BOOKING), world.tools(), policy=WRITES) as engine,
+    ):
+        run_id, [approval] = await waiting_run(engine, store, ann)
+        database.mumbles = True
+        with pytest.raises(StorageUnavailableError):
+            await engine.decide(ann, approval.approval_id, YES)
+        events = await history_of(store, ann, run_id)
+    assert (kinds_of(events), statuses_of(events)) == (WHOLE, {("book", 1): "OK"})

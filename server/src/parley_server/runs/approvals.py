@@ -34,6 +34,8 @@ class _Waiting:
     pending: dict[str, Approval]
     settled: list[Approval] = field(default_factory=list)
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    # What may be answered in the store without the run's having heard of it.
+    unheard: set[str] = field(default_factory=set)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     # Once it is to end no answer lets it go on.
     is_ending: bool = False
@@ -102,8 +104,14 @@ class WaitingRuns:
                 raise StorageUnavailableError
             return approval
         async with waiting.lock:
-            approval = await approvals.decide(asked.approval_id, answer)
-            await self._tell(waiting, [approval])
+            try:
+                approval = await approvals.decide(asked.approval_id, answer)
+                await self._tell(waiting, [approval])
+            except StorageUnavailableError:
+                if asked.approval_id not in waiting.unheard:
+                    waiting.unheard.add(asked.approval_id)
+                    self._look_later(waiting, approvals, asked.approval_id)
+                raise
         return approval
 
     def undecided(self, conversation_id: str) -> AbstractAsyncContextManager[bool] | None:
@@ -167,6 +175,26 @@ class WaitingRuns:
                 _log.warning("approvals_not_expired", run_id=waiting.run_id)
             if waiting.pending and not self._is_stopped:
                 self._await_expiry(waiting, RETRY_S)
+
+    def _look_later(self, waiting: _Waiting, approvals: ApprovalRepository, approval_id: str) -> None:
+        if not self._is_stopped:
+            look = self._look_soon
+            loop = asyncio.get_running_loop()
+            waiting.timers.append(loop.call_later(RETRY_S, look, waiting, approvals, approval_id))
+
+    def _look_soon(self, waiting: _Waiting, approvals: ApprovalRepository, approval_id: str) -> None:
+        self._spawn(self._look(waiting, approvals, approval_id))
+
+    async def _look(self, waiting: _Waiting, approvals: ApprovalRepository, approval_id: str) -> None:
+        """Find out whether an answer is stored that nobody heard of: its user may not give it again."""
+        async with waiting.lock:
+            if approval_id not in waiting.pending:
+                return
+            try:
+                await self._tell(waiting, [await approvals.get(approval_id)])
+                waiting.unheard.discard(approval_id)
+            except StorageUnavailableError:
+                self._look_later(waiting, approvals, approval_id)
 
     async def _tell(self, waiting: _Waiting, settled: Sequence[Approval]) -> None:
         """Tell the run what became of approvals, and let it go on when none is left."""

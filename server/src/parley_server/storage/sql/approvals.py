@@ -63,7 +63,7 @@ class SqlApprovalRepository:
 
     async def decide(self, approval_id: str, answer: ApprovalAnswer) -> Approval:
         """Answer one; see `ApprovalRepository.decide`."""
-        return await self._writer.run(Deciding(self._context, approval_id, answer))
+        return await self._writer.run(Deciding(self._context, approval_id, answer), patient=True)
 
     async def remembered(self, conversation_id: str, tool_name: str, spec_hash: str) -> bool | None:
         """Return the answer that holds; see `ApprovalRepository.remembered`."""
