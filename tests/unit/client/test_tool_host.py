@@ -83,6 +83,16 @@ async def never_in_time(context: ToolContext, arguments: Job) -> Done:  # noqa: 
     raise AssertionError
 
 
+@HOST.tool(effect="read")
+async def find(context: ToolContext, arguments: Job) -> Done:
+    """Find a file, whose name is no UTF-8, as Python reads it."""
+    if arguments.do == "cancel itself":
+        raise asyncio.CancelledError
+    context.progress("looking for caf\udce9", 10**400)
+    await asyncio.sleep(0.01)
+    raise ToolError("not_found", "There is no caf\udce9.", hint="Not even \udce9.")
+
+
 @dataclass
 class Door:
     """A host that runs, and its stubs."""
@@ -134,7 +144,7 @@ async def door() -> AsyncIterator[Door]:
 async def test_tools_are_described_as_their_functions_say(door: Door) -> None:
     metadata = (("authorization", f"Bearer {TOKEN}"),)
     told = await door.stub.DescribeTools(pb.DescribeToolsRequest(), metadata=metadata, timeout=10)
-    first, second = told.tools
+    first, second, _ = told.tools
     assert protovalidate.Validator().collect_violations(told) == []
     assert (first.name, first.description, first.effect) == (
         "work",
@@ -149,7 +159,7 @@ async def test_tools_are_described_as_their_functions_say(door: Door) -> None:
     assert json.loads(first.output_schema_json)["required"] == ["user_id", "zone", "key", "has_time"]
     assert (first.timeout.seconds, first.max_retries, list(first.required_scopes)) == (20, 1, ["work:do"])
     assert (second.name, second.effect, second.timeout.nanos) == ("quick", tool_pb2.TOOL_EFFECT_WRITE, 50_000_000)
-    assert len({tool.spec_hash for tool in told.tools}) == 2
+    assert len({tool.spec_hash for tool in told.tools}) == 3
 
 
 @pytest.mark.parametrize("timeout_s", [10.0, None])
@@ -197,6 +207,17 @@ async def test_what_goes_wrong_is_an_error_without_its_insides(
     error = await door.error(json.dumps({"do": do}))
     assert (error.code, error.retryable) == (code, retryable)
     assert bool(caplog.records) == (code == "internal")
+
+
+async def test_text_that_no_message_can_carry_is_made_one_that_it_can(door: Door) -> None:
+    told, failed = [event async for event in door.call(name="find")]
+    assert (told.progress.message, told.progress.fraction) == ("looking for caf\ufffd", 1.0)
+    assert (failed.error.code, failed.error.message) == ("not_found", "There is no caf\ufffd.")
+    assert failed.error.hint == "Not even \ufffd."
+
+
+async def test_a_tool_that_cancels_itself_answers(door: Door) -> None:
+    assert (await door.error('{"do":"cancel itself"}', name="find")).code == "internal"
 
 
 async def test_a_tool_that_is_late_is_given_up(door: Door) -> None:
@@ -284,7 +305,7 @@ async def test_a_host_that_others_can_reach_wants_a_token_and_tls(listen: str, t
 async def test_a_host_serves_on_a_unix_socket(tmp_path: Path) -> None:
     async with HOST.serving(f"unix:{tmp_path}/host") as address, grpc.aio.insecure_channel(address) as channel:
         stub: pb_grpc.ToolHostServiceAsyncStub = pb_grpc.ToolHostServiceStub(channel)
-        assert len((await stub.DescribeTools(pb.DescribeToolsRequest(), timeout=10)).tools) == 2
+        assert len((await stub.DescribeTools(pb.DescribeToolsRequest(), timeout=10)).tools) == 3
 
 
 class Open(BaseModel):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from parley_client.tool_host.call import ToolContext, ToolError
 from parley_client.tool_host.definition import DefinedTool
+from parley_client.tool_host.wire_text import wire_text
 
 MAX_RESULT_BYTES = 4 * 1024 * 1024
 _MAX_CODE_CHARS = 64
@@ -38,6 +39,12 @@ async def execute(tool: DefinedTool[A], context: ToolContext, arguments_json: st
         if asyncio.get_running_loop().time() < context.deadline:
             return _broken(context)
         return _failed(ToolError("timeout", "The tool did not finish in time."))
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody has cancelled the call: the tool says it of itself, and the server would wait for its answer.
+        return _broken(context)
     except (Exception, SystemExit):  # noqa: BLE001  # whatever a tool raises ends its call, not the host
         return _broken(context)
 
@@ -57,9 +64,9 @@ def _broken(context: ToolContext) -> pb.CallToolResponse:
 
 def _failed(error: ToolError) -> pb.CallToolResponse:
     told = pb.HostedToolError(
-        code=error.code[:_MAX_CODE_CHARS],
-        message=error.message[:_MAX_TEXT_CHARS],
-        hint=error.hint[:_MAX_TEXT_CHARS],
+        code=wire_text(error.code, _MAX_CODE_CHARS),
+        message=wire_text(error.message, _MAX_TEXT_CHARS),
+        hint=wire_text(error.hint, _MAX_TEXT_CHARS),
         retryable=error.retryable,
     )
     return pb.CallToolResponse(error=told)
@@ -72,7 +79,8 @@ def _invalid_arguments(error: ValidationError) -> pb.HostedToolError:
         message="The arguments do not fit the tool.",
         fields=[
             pb.HostedToolFieldProblem(
-                path=_path(problem["loc"])[:_MAX_PATH_CHARS], problem=problem["msg"][:_MAX_PROBLEM_CHARS]
+                path=wire_text(_path(problem["loc"]), _MAX_PATH_CHARS),
+                problem=wire_text(problem["msg"], _MAX_PROBLEM_CHARS),
             )
             for problem in problems[:_MAX_PROBLEMS]
         ],

@@ -2,7 +2,6 @@
 
 import asyncio
 import hmac
-import math
 from collections.abc import AsyncIterator, Mapping
 from typing import NoReturn, TypeVar, cast
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel
 from parley_client.tool_host.call import ToolContext
 from parley_client.tool_host.definition import DefinedTool
 from parley_client.tool_host.execution import execute
+from parley_client.tool_host.wire_text import wire_text
 
 _MAX_MESSAGE_CHARS = 1024
 _CONTEXT_KEY = "parley-context-bin"
@@ -95,8 +95,9 @@ class _Reports:
 
     def report(self, message: str, fraction: float | None) -> None:
         """Take how far the tool is. What is no number from 0 to 1 is brought there."""
-        known = None if fraction is None or math.isnan(fraction) else min(max(fraction, 0.0), 1.0)
-        self._newest = pb.HostedToolProgress(message=message[:_MAX_MESSAGE_CHARS], fraction=known)
+        # NaN is not itself; math.isnan fails for huge integers.
+        known = None if fraction is None or fraction != fraction else min(max(fraction, 0.0), 1.0)  # noqa: PLR0124
+        self._newest = pb.HostedToolProgress(message=wire_text(message, _MAX_MESSAGE_CHARS), fraction=known)
         self._told.set()
 
     def wake(self, _: object) -> None:
