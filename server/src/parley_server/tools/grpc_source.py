@@ -93,7 +93,9 @@ class GrpcToolSource:
         """Ask the host for its tools, and publish them when they are others than before; tell whether it answered."""
         try:
             await self._connection.connect(patiently=self._described is not None)
-            tools = read_description(await self._connection.describe(), self._terms)
+            told = await self._connection.describe()
+            # To check large schemas takes seconds.
+            tools = await asyncio.to_thread(read_description, told, self._terms)
         except HostUnreachableError as error:
             self._note(str(error))
             self._publish(self._described or (), publish)

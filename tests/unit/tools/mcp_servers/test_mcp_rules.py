@@ -1,5 +1,6 @@
 """What is made of what MCP servers say: names, pins, answers. It may be anything."""
 
+import asyncio
 import base64
 import re
 from pathlib import Path
@@ -8,10 +9,10 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitRequestURLParams
+from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitRequestURLParams, Tool
 from parley_server.tools.mcp.catalog import Catalog
 from parley_server.tools.mcp.content import error_of, result_of
-from parley_server.tools.mcp.listed_tool import ListedTool
+from parley_server.tools.mcp.listed_tool import ListedTool, read_tool_aside
 from parley_server.tools.mcp.mcp_settings import McpServerSettings
 from parley_server.tools.mcp.questions import Questions
 from parley_server.tools.mcp.tool_spec import spec_of
@@ -126,3 +127,14 @@ def test_only_a_question_that_yes_answers_is_answered_with_yes(
 def test_a_question_that_leads_to_a_page_is_declined() -> None:
     asked = ElicitRequestURLParams(message="Sign in.", url="https://example.com", elicitation_id="1")
     assert Questions(is_approved=True).answer(asked).action == "decline"
+
+
+async def test_nobody_waits_while_a_large_schema_is_checked() -> None:
+    schema = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(1500)}}
+    reading = asyncio.create_task(read_tool_aside(Tool(name="large", input_schema=schema)))
+    turns = 0
+    while not reading.done():
+        await asyncio.sleep(0.001)
+        turns += 1
+    assert turns > 10
+    assert (await reading).input_schema == schema

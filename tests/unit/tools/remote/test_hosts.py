@@ -1,6 +1,7 @@
 """Tool hosts that come and go, change and refuse: the tools that agents have, and what a call comes to meanwhile."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -189,3 +190,21 @@ async def test_only_what_the_operator_allows_is_there_under_his_prefix() -> None
         assert registry.names == ("b",)
         assert (await ask(registry, "b")).status is OK
         assert (await there(registry, "b")).spec.source == "host:h"
+
+
+async def test_nobody_waits_while_large_schemas_are_checked() -> None:
+    schema = json.dumps({"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(1500)}})
+    host = RawHost(*(a_tool(f"do{n}", input_schema_json=schema) for n in range(3)))
+    starting = asyncio.create_task(_names_of(host))
+    await until(lambda: host.described > 0)
+    turns = 0
+    while not starting.done():
+        await asyncio.sleep(0.001)
+        turns += 1
+    assert await starting == ("h_do0", "h_do1", "h_do2")
+    assert turns > 25
+
+
+async def _names_of(host: RawHost) -> tuple[str, ...]:
+    async with tools_of(host) as registry:
+        return registry.names

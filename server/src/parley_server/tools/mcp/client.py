@@ -25,7 +25,7 @@ from parley_server.domain.tool import ToolEffect
 from parley_server.tools.mcp.exchange import RemoteCall, perform
 from parley_server.tools.mcp.failures import failure, invalid_result, status_of, unavailable
 from parley_server.tools.mcp.intake import Transport, bounded
-from parley_server.tools.mcp.listed_tool import ListedTool, UnusableToolError, read_tool
+from parley_server.tools.mcp.listed_tool import ListedTool, UnusableToolError, read_tool_aside
 
 # Of a list that never ends.
 MAX_PAGES = 1000
@@ -191,7 +191,7 @@ class McpClient:
                 left_out[tool.name] = f"max_tools is {self._max_tools}"
                 break
             try:
-                tools[tool.name] = read_tool(tool)
+                tools[tool.name] = await read_tool_aside(tool)
             except UnusableToolError as error:
                 left_out[tool.name] = str(error)
         if left_out:

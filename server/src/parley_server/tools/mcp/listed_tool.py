@@ -1,5 +1,6 @@
 """A tool as its MCP server lists it: untrusted, and so bounded before anything else looks at it."""
 
+import asyncio
 import hashlib
 import json
 
@@ -55,6 +56,11 @@ def read_tool(tool: WireTool) -> ListedTool:
         is_read_only=None if hints is None else hints.read_only_hint,
         is_idempotent=None if hints is None else hints.idempotent_hint,
     )
+
+
+async def read_tool_aside(tool: WireTool) -> ListedTool:
+    """Do as `read_tool` does in a thread: to check large schemas takes seconds."""
+    return await asyncio.to_thread(read_tool, tool)
 
 
 def _schema(schema: object, *, of_object: bool = True) -> dict[str, JsonValue]:
