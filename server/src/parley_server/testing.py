@@ -15,6 +15,7 @@ from pydantic import JsonValue, SecretStr
 from parley_server.domain.context import RequestContext
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.principal import ALL_SCOPES, ALL_TOOLS_SCOPE, Principal, PrincipalKind
+from parley_server.domain.run import UnattendedPolicy
 from parley_server.domain.run_event import EventBody, ItemEvent, ToolCallProgress
 from parley_server.domain.tool import CallRecord, ToolCall, ToolCallStatus, ToolResult
 from parley_server.tools.approval_gate import ApprovalGate, Asking
@@ -69,7 +70,7 @@ async def call_tool(  # noqa: PLR0913  # all that a call may depend on, each wit
 
     `arguments` may be text, as a model might write it. `credentials` are the user's secrets by slot. Calls with the
     same `call_id` and arguments have the same idempotency key, as after a crash. What the user would be asked before,
-    counts as approved.
+    counts as approved; what the tool asks in the middle of the call counts as denied.
 
     Raises:
         ValidationError: `user_id` or `time_zone` is none.
@@ -80,7 +81,7 @@ async def call_tool(  # noqa: PLR0913  # all that a call may depend on, each wit
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     name = tool.spec.name
     plan = manager.plan(context, _RUN_ID, [ToolCall(call_id or new_id("call"), name, text)], [name])
-    [result] = await manager.run(context, plan, sink)
+    [result] = await manager.run(context, plan, sink, asking=Asking(policy=UnattendedPolicy.DENY))
     return _outcome(result, sink.progress)
 
 

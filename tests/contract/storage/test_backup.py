@@ -84,7 +84,7 @@ async def test_what_does_not_agree_is_found_and_not_restored(tmp_path: Path) -> 
         "UPDATE runs SET state = 'waiting_approval' WHERE finish_time IS NULL": "waits for its user",
         (
             "INSERT INTO approvals SELECT 'apr_1', user_id, conversation_id, run_id, 'c', 'book', '', 'write', '{}', "
-            "'', '', 'pending', 0, 0, NULL, NULL, '', NULL FROM runs WHERE finish_time IS NOT NULL LIMIT 1"
+            "'', '', '', '', 'pending', 0, 0, NULL, NULL, '', NULL FROM runs WHERE finish_time IS NOT NULL LIMIT 1"
         ): "approval apr_1 is pending",
         "DELETE FROM conversations": "belongs to a row of conversations",
         "DELETE FROM messages WHERE ordinal = 0": "has no input message",

@@ -1,13 +1,15 @@
 """Approvals: what the user is asked before a tool is called, and what became of the question."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from parley_server.domain.errors import ErrorKind, ParleyError, Reason
+from parley_server.domain.errors import ErrorKind, InvalidRequestError, ParleyError, Reason
 from parley_server.domain.tool import ToolEffect
 
 MAX_DESCRIPTION_BYTES = 16 * 1024
+MAX_QUESTION_BYTES = 4 * 1024
+MAX_QUESTION_STATE_BYTES = 32 * 1024
 
 
 class ApprovalState(StrEnum):
@@ -42,8 +44,21 @@ class ApprovalAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A question that a tool asks in the middle of a call, in its own words; only yes or no answers it.
+
+    `state` is what the tool wants back with the answer. It is shown to nobody.
+    """
+
+    question: str
+    state: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
     """A question to a user: may this tool be called with these arguments?
+
+    With a `confirmation` the tool has been called, has done nothing yet, and asks itself; a yes calls it again.
 
     The answer holds for calls of this `fingerprint` (of the tool's name and the arguments) by this `user_id`, while the
     tool is what `spec_hash` says. Times are UTC. `decider` is the principal who answered, such as `user:ann`; it and
@@ -68,6 +83,12 @@ class Approval:
     decider: str = ""
     reason: str = ""
     remember: Remember | None = None
+    confirmation: Confirmation | None = None
+
+    @property
+    def question(self) -> str:
+        """What the tool asks; empty where it is not the tool that asks."""
+        return "" if self.confirmation is None else self.confirmation.question
 
     @property
     def is_pending(self) -> bool:
@@ -77,6 +98,13 @@ class Approval:
     def holds_for(self, user_id: str, fingerprint: str, spec_hash: str) -> bool:
         """Tell whether this is the question about such a call of such a tool."""
         return (self.user_id, self.fingerprint, self.spec_hash) == (user_id, fingerprint, spec_hash)
+
+    def require_answerable(self, answer: ApprovalAnswer) -> None:
+        """Raise InvalidRequestError for an answer that cannot hold as long as it says."""
+        if self.confirmation is not None and answer.remember is Remember.CONVERSATION:
+            raise InvalidRequestError.of(
+                "remember", "the answer to a tool's own question holds for that question alone"
+            )
 
     def require(self, answer: ApprovalAnswer) -> None:
         """Raise unless the approval is answered so, now or before.

@@ -122,13 +122,14 @@ class ToolCallFinished:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequested:
-    """A call is not dispatched before the user has said yes to it."""
+    """A call is not dispatched before the user has said yes to it; or not again, where the tool has a `question`."""
 
     approval_id: str
     call_id: str
     tool_name: str
     arguments_json: str
     expire_time: datetime
+    question: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ def _approval(run: Run, user_id: str, job: Job, now: datetime, expire_time: date
         spec_hash=spec.spec_hash,
         create_time=now,
         expire_time=expire_time,
+        confirmation=job.question,
     )
 
 
@@ -63,5 +64,10 @@ def _arguments(job: Job) -> str:
 
 def _requested(approval: Approval) -> ApprovalRequested:
     return ApprovalRequested(
-        approval.approval_id, approval.call_id, approval.tool_name, approval.arguments_json, approval.expire_time
+        approval.approval_id,
+        approval.call_id,
+        approval.tool_name,
+        approval.arguments_json,
+        approval.expire_time,
+        approval.question,
     )

@@ -137,11 +137,13 @@ class RunEngine:
 
         Raises:
             NotFoundError: no such approval for this user.
+            InvalidRequestError: the answer to a tool's own question is to be remembered.
             ApprovalDecidedError, ApprovalExpiredError, ApprovalCancelledError: it is not answered so, and will not be.
             StorageUnavailableError: it is not answered, or nobody knows yet; the same answer again says which.
         """
         approvals = self._store.for_user(context).approvals
         asked = await approvals.get(approval_id)
+        asked.require_answerable(answer)
         # A caller who goes away must not leave a run waiting for an answer that is there.
         approval = await _answer_of(self._spawn(self._approvals.decide(approvals, asked, answer)))
         approval.require(answer)

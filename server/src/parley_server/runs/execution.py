@@ -72,6 +72,12 @@ class RunJob:
     grace_end_time: datetime | None = None
 
 
+def _said_of(approvals: Sequence[Approval], calls: Sequence[CallRecord]) -> list[Approval]:
+    """Return what the user was asked before about calls that are still open: one may ask more than once."""
+    still_open = {record.call_id for record in calls}
+    return [approval for approval in approvals if approval.call_id in still_open]
+
+
 class RecordingSink:
     """Implements `EventSink`: every event goes to the log and into the transcript."""
 
@@ -251,7 +257,7 @@ class Execution:
             run=replace(job.run, state=RunState.WAITING_APPROVAL),
             tool_time_s=needed.tool_time_s,
             calls=asked.calls,
-            approvals=asked.approvals,
+            approvals=(*_said_of(job.approvals, asked.calls), *asked.approvals),
         )
 
     async def _work(self) -> TurnEnd | ApprovalNeededError:

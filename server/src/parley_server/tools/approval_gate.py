@@ -46,7 +46,9 @@ class CallApprovalExpiredError(ToolError):
 
 
 class ApprovalNeededError(Exception):
-    """Jobs wait for the user. All other calls of the turn are answered, and nothing of the run is at work.
+    """Jobs wait for the user: before they are dispatched, or since their tools ask.
+
+    All other calls of the turn are answered, and nothing of the run is at work.
 
     `tool_time_s` is for how long the run's tools were.
     """
@@ -70,6 +72,7 @@ class ApprovalGate:
         Raises:
             StorageUnavailableError: what the user said before cannot be read.
         """
+        plan = replace(plan, jobs=tuple([_with_confirmed(asking.approvals, context.user_id, job) for job in plan.jobs]))
         jobs: list[Job] = []
         held: list[Job] = []
         refused: list[tuple[PlannedCall, ToolError]] = []
@@ -117,6 +120,16 @@ def _answer_to(asked: Sequence[Approval], user_id: str, job: Job) -> Approval | 
     now = fingerprint(job.tool.spec.name, job.arguments)
     holding = (each for each in reversed(asked) if each.holds_for(user_id, now, job.tool.spec.spec_hash))
     return next((each for each in holding if not each.is_pending), None)
+
+
+def _with_confirmed(approvals: Sequence[Approval], user_id: str, job: Job) -> Job:
+    """Return a job with what its tool has asked the user and he has said yes to."""
+    approved = [each for each in approvals if each.call_id in job.call_ids and each.state is ApprovalState.APPROVED]
+    if not approved:
+        return job
+    now = fingerprint(job.tool.spec.name, job.arguments)
+    holding = (each for each in approved if each.holds_for(user_id, now, job.tool.spec.spec_hash))
+    return replace(job, confirmed=tuple(each.confirmation for each in holding if each.confirmation is not None))
 
 
 def _approved(approval: Approval, job: Job) -> bool:

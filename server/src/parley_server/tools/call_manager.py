@@ -86,12 +86,12 @@ class ToolCallManager:
         plan = await self._gate.passed(context, asking, plan)
         refusals, results = _refusals(plan)
         told = [(_started(planned), planned.record.item_id) for planned in plan.calls]
-        executions = Executions(context, plan.run_id, sink, self._workshop, plan.time)
+        executions = Executions(context, plan, sink, self._workshop, asking.policy)
         # What has a place at once is dispatched by the commit that tells it.
         with executions.admitted(plan.jobs) as at_once:
             await sink.emit_all([*said, *told, *refusals], _records(plan.calls, at_once))
             results |= await executions.perform(plan.jobs)
-        _require_none_held(plan)
+        _require_none_held(plan, executions)
         return tuple(results[planned.call.call_id] for planned in plan.calls)
 
     async def resume(
@@ -118,16 +118,17 @@ class ToolCallManager:
         plan = await self._gate.passed(context, asking, plan)
         refusals, _ = _refusals(plan)
         await sink.emit_all(refusals)
-        await Executions(context, run_id, sink, self._workshop, plan.time).perform(plan.jobs)
-        _require_none_held(plan)
+        executions = Executions(context, plan, sink, self._workshop, asking.policy)
+        await executions.perform(plan.jobs)
+        _require_none_held(plan, executions)
 
     def _terms(self, context: RequestContext, allowed: Collection[str], max_calls: int, so_far: SoFar | None) -> Terms:
         return Terms(context.principal, self._tools, allowed, max_calls, so_far or self.so_far())
 
 
-def _require_none_held(plan: TurnPlan) -> None:
-    if plan.held:
-        raise ApprovalNeededError(plan.held, plan.time.used_s)
+def _require_none_held(plan: TurnPlan, executions: Executions) -> None:
+    if held := (*plan.held, *executions.asking):
+        raise ApprovalNeededError(held, plan.time.used_s)
 
 
 def _refusals(plan: TurnPlan) -> tuple[list[ItemEvent], dict[str, ToolResult]]:

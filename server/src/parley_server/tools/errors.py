@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import ClassVar, Self
 
+from parley_server.domain.approval import MAX_QUESTION_BYTES, MAX_QUESTION_STATE_BYTES, Confirmation
+from parley_server.domain.content import storable_text
 from parley_server.domain.tool import ToolCallStatus, ToolEffect
 
 _NEAREST = 3
@@ -48,6 +50,36 @@ class ToolError(Exception):
         self.message, self.hint = edit(self.message), edit(self.hint)
         self.fields = tuple(FieldProblem(edit(each.path), edit(each.problem)) for each in self.fields)
         return self
+
+
+class ConfirmationNeededError(ToolError):
+    """The tool has a question to the user, in its own words, and has done nothing yet.
+
+    He is asked as for an approval, in which `state` is kept for the tool. When he says yes it is called again, with
+    the same arguments and idempotency key, and with the question in `ToolContext.confirmed`; else it is not called.
+
+    Raises:
+        ValueError: there is no question, it or the state is too long, or one of them cannot be stored.
+    """
+
+    def __init__(self, question: str, state: str = "") -> None:
+        if not question.strip() or any(text != storable_text(text) for text in (question, state)):
+            raise ValueError("it is empty, or has characters that cannot be stored")
+        if len(question.encode()) > MAX_QUESTION_BYTES or len(state.encode()) > MAX_QUESTION_STATE_BYTES:
+            raise ValueError("it is too long")
+        super().__init__("confirmation_needed", "The tool waits for the user's yes.")
+        self.confirmation = Confirmation(question, state)
+
+    @property
+    def question(self) -> str:
+        """What the user is asked."""
+        return self.confirmation.question
+
+    def edited(self, edit: Callable[[str], str]) -> Self:
+        """Put what `edit` returns in the place of the question; see `ToolError.edited`."""
+        question = edit(self.question).encode()[:MAX_QUESTION_BYTES].decode(errors="ignore")
+        self.confirmation = Confirmation(question, self.confirmation.state)
+        return super().edited(edit)
 
 
 class InvalidArgumentsError(ToolError):

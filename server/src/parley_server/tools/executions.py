@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from parley_server.domain.context import RequestContext
+from parley_server.domain.run import UnattendedPolicy
 from parley_server.domain.run_event import EventSink, ItemEvent
 from parley_server.domain.tool import ToolResult
+from parley_server.tools.confirmations import asking, refusal
 from parley_server.tools.credentials.source import CredentialSource, NoCredentials
-from parley_server.tools.errors import ToolError, ToolTimeUsedUpError
+from parley_server.tools.errors import ConfirmationNeededError, ToolError, ToolTimeUsedUpError
 from parley_server.tools.invocation import invoke
 from parley_server.tools.limits import CallLimits
 from parley_server.tools.places import RunPlaces, UserPlaces
@@ -18,8 +20,7 @@ from parley_server.tools.results import Answer, finished_event, result_of
 from parley_server.tools.retries import retries_of
 from parley_server.tools.threads import ToolThreads
 from parley_server.tools.tool import ToolContext
-from parley_server.tools.tool_time import ToolTime
-from parley_server.tools.turn_plan import Job
+from parley_server.tools.turn_plan import Job, TurnPlan
 
 WRITE_GRACE_S = 10.0
 
@@ -40,14 +41,15 @@ class Executions:
     """Performs the jobs of one turn of a run."""
 
     def __init__(
-        self, context: RequestContext, run_id: str, sink: EventSink, workshop: Workshop, time: ToolTime
+        self, context: RequestContext, plan: TurnPlan, sink: EventSink, workshop: Workshop, policy: UnattendedPolicy
     ) -> None:
         self._context = context
-        self._run_id = run_id
+        self._run_id = plan.run_id
         self._sink = sink
+        self._policy = policy
         self._threads = workshop.threads
         self._credentials = workshop.credentials
-        self._time = time
+        self._time = plan.time
         self._places = RunPlaces(context.user_id, workshop.users, workshop.limits.parallel_calls)
         # Whose places are taken, though they have not begun.
         self._admitted: dict[str, Job] = {}
@@ -55,6 +57,12 @@ class Executions:
         self._cancelled = asyncio.Event()
         self._begun: set[str] = set()
         self._results: dict[str, ToolResult] = {}
+        self._asking: list[Job] = []
+
+    @property
+    def asking(self) -> tuple[Job, ...]:
+        """The jobs whose tools ask the user before they do anything; the journal has them as not dispatched."""
+        return tuple(self._asking)
 
     @contextmanager
     def admitted(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
@@ -71,6 +79,8 @@ class Executions:
 
     async def perform(self, jobs: Sequence[Job]) -> dict[str, ToolResult]:
         """Perform the jobs and return their results by call id, durable with all that was emitted before.
+
+        Those that are `asking` then have none.
 
         A job of a `sequential` tool is alone: those before it have ended, those behind it have not begun. When this is
         cancelled, a WRITE that has begun is signalled and waited for, at most 10 s; what has not begun is not
@@ -111,7 +121,15 @@ class Executions:
             told = await self._execute(job)
         finally:
             self._places.leave(job.tool.spec)
-        await self._answer(job, told)
+        if not isinstance(told, ConfirmationNeededError):
+            await self._answer(job, told)
+            return
+        # The tool says that it has done nothing: from here on a crash leaves no doubt of that.
+        await self._sink.withdrawn(job.call_ids)
+        if refused := refusal(job, told, self._policy):
+            await self._answer(job, refused)
+        else:
+            self._asking.append(asking(job, told))
 
     async def _has_place(self, job: Job) -> bool:
         """Wait for the job's places; False, without them, when the time of the run's tools ends before."""
@@ -147,6 +165,7 @@ class Executions:
             threads=self._threads,
             credential_slots=job.tool.spec.credential_slots,
             credentials=self._credentials,
+            confirmed=job.confirmed,
         )
 
     async def _enter(self, job: Job) -> None:

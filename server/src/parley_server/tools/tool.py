@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypedDict, TypeVar, Unpack, cast
 import structlog
 from pydantic import BaseModel, JsonValue, SecretStr, ValidationError
 
+from parley_server.domain.approval import Confirmation
 from parley_server.domain.context import RequestContext
 from parley_server.domain.tool import ApprovalRule, ToolEffect, ToolSpec
 from parley_server.tools.credentials.redaction import redacted
@@ -42,7 +43,8 @@ class ToolContext:
     `idempotency_key` is the same whenever this call is repeated; `deadline` is in seconds of the running loop's
     clock. `cancelled` is set when the run is to stop: a tool that only reads, or is idempotent, is cancelled then; a
     WRITE is left up to 10 s to come to an end of its own, so that its result is known. In a thread, ask
-    `cancelled.is_set()`. `loop` is set for a function that runs in a thread.
+    `cancelled.is_set()`. `loop` is set for a function that runs in a thread. `confirmed` is what the tool has asked the
+    user about this call, by `ConfirmationNeededError`, and he has said yes to, the oldest first.
     """
 
     request: RequestContext
@@ -57,6 +59,7 @@ class ToolContext:
     credential_slots: tuple[str, ...] = ()
     credentials: CredentialSource = field(default_factory=NoCredentials)
     loop: asyncio.AbstractEventLoop | None = None
+    confirmed: tuple[Confirmation, ...] = ()
     _secrets: list[SecretStr] = field(default_factory=list, repr=False)
 
     @property
@@ -139,6 +142,7 @@ class Tool(Protocol):
 
         Raises:
             InvalidArgumentsError: the arguments do not fit; nothing happened.
+            ConfirmationNeededError: the user is to be asked something first; nothing happened.
             ToolError: the tool cannot do it, in words meant for the model.
         """
         ...

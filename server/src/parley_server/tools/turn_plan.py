@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from parley_server.domain.approval import Confirmation
 from parley_server.domain.content import storable_text
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.principal import Principal
@@ -44,11 +45,16 @@ class PlannedCall:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One execution and the calls it answers: more than one when a READ was asked for twice."""
+    """One execution and the calls it answers: more than one when a READ was asked for twice.
+
+    `confirmed` is what the tool has asked the user so far and he has said yes to, `question` what he is asked now.
+    """
 
     tool: Tool
     arguments: JsonObject
     calls: list[PlannedCall]
+    confirmed: tuple[Confirmation, ...] = ()
+    question: Confirmation | None = None
 
     @property
     def is_write(self) -> bool:

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from parley.v1 import tool_pb2 as parley_dot_v1_dot_tool__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18parley/v1/approval.proto\x12\tparley.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14parley/v1/tool.proto\"\xd5\x04\n\x08\x41pproval\x12\x1c\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x06run_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12 \n\x0f\x63onversation_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x07\x63\x61ll_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1a\n\ttool_name\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12#\n\x10tool_description\x18\x06 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x01\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x07 \x01(\x0e\x32\x15.parley.v1.ToolEffect\x12!\n\x0e\x61rguments_json\x18\x08 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\'\n\x05state\x18\t \x01(\x0e\x32\x18.parley.v1.ApprovalState\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65\x63ide_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x07user_id\x18\r \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x00\x12\x1e\n\nservice_id\x18\x0e \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x00\x12\x18\n\x06reason\x18\x0f \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12-\n\x08remember\x18\x10 \x01(\x0e\x32\x1b.parley.v1.ApprovalRememberB\t\n\x07\x64\x65\x63ider*\xbd\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x19\n\x15\x41PPROVAL_STATE_DENIED\x10\x03\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x04\x12\x1c\n\x18\x41PPROVAL_STATE_CANCELLED\x10\x05*u\n\x10\x41pprovalRemember\x12!\n\x1d\x41PPROVAL_REMEMBER_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_REMEMBER_ONCE\x10\x01\x12\"\n\x1e\x41PPROVAL_REMEMBER_CONVERSATION\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18parley/v1/approval.proto\x12\tparley.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14parley/v1/tool.proto\"\xf1\x04\n\x08\x41pproval\x12\x1c\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x06run_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12 \n\x0f\x63onversation_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x07\x63\x61ll_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1a\n\ttool_name\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12#\n\x10tool_description\x18\x06 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x01\x12%\n\x06\x65\x66\x66\x65\x63t\x18\x07 \x01(\x0e\x32\x15.parley.v1.ToolEffect\x12!\n\x0e\x61rguments_json\x18\x08 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\'\n\x05state\x18\t \x01(\x0e\x32\x18.parley.v1.ApprovalState\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65\x63ide_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x07user_id\x18\r \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x00\x12\x1e\n\nservice_id\x18\x0e \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01H\x00\x12\x18\n\x06reason\x18\x0f \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12-\n\x08remember\x18\x10 \x01(\x0e\x32\x1b.parley.v1.ApprovalRemember\x12\x1a\n\x08question\x18\x11 \x01(\tB\x08\xbaH\x05r\x03(\x80 B\t\n\x07\x64\x65\x63ider*\xbd\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x19\n\x15\x41PPROVAL_STATE_DENIED\x10\x03\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x04\x12\x1c\n\x18\x41PPROVAL_STATE_CANCELLED\x10\x05*u\n\x10\x41pprovalRemember\x12!\n\x1d\x41PPROVAL_REMEMBER_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_REMEMBER_ONCE\x10\x01\x12\"\n\x1e\x41PPROVAL_REMEMBER_CONVERSATION\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,10 +54,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPROVAL'].fields_by_name['service_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_APPROVAL'].fields_by_name['reason']._loaded_options = None
   _globals['_APPROVAL'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\200\010'
-  _globals['_APPROVALSTATE']._serialized_start=724
-  _globals['_APPROVALSTATE']._serialized_end=913
-  _globals['_APPROVALREMEMBER']._serialized_start=915
-  _globals['_APPROVALREMEMBER']._serialized_end=1032
+  _globals['_APPROVAL'].fields_by_name['question']._loaded_options = None
+  _globals['_APPROVAL'].fields_by_name['question']._serialized_options = b'\272H\005r\003(\200 '
+  _globals['_APPROVALSTATE']._serialized_start=752
+  _globals['_APPROVALSTATE']._serialized_end=941
+  _globals['_APPROVALREMEMBER']._serialized_start=943
+  _globals['_APPROVALREMEMBER']._serialized_end=1060
   _globals['_APPROVAL']._serialized_start=124
-  _globals['_APPROVAL']._serialized_end=721
+  _globals['_APPROVAL']._serialized_end=749
 # @@protoc_insertion_point(module_scope)

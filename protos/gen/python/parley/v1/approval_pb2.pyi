@@ -74,7 +74,7 @@ class _ApprovalRememberEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Appr
     APPROVAL_REMEMBER_ONCE: _ApprovalRemember.ValueType  # 1
     """APPROVAL_REMEMBER_ONCE: for this call."""
     APPROVAL_REMEMBER_CONVERSATION: _ApprovalRemember.ValueType  # 2
-    """APPROVAL_REMEMBER_CONVERSATION: for this call, and, whatever their arguments, for all later calls of the tool in
+    """APPROVAL_REMEMBER_CONVERSATION, not for an approval with a question: for this call, and, whatever their arguments, for all later calls of the tool in
     the conversation, as long as the tool is described as it was. It is forgotten with the conversation, and no fork
     of the conversation inherits it.
     """
@@ -87,7 +87,7 @@ APPROVAL_REMEMBER_UNSPECIFIED: ApprovalRemember.ValueType  # 0
 APPROVAL_REMEMBER_ONCE: ApprovalRemember.ValueType  # 1
 """APPROVAL_REMEMBER_ONCE: for this call."""
 APPROVAL_REMEMBER_CONVERSATION: ApprovalRemember.ValueType  # 2
-"""APPROVAL_REMEMBER_CONVERSATION: for this call, and, whatever their arguments, for all later calls of the tool in
+"""APPROVAL_REMEMBER_CONVERSATION, not for an approval with a question: for this call, and, whatever their arguments, for all later calls of the tool in
 the conversation, as long as the tool is described as it was. It is forgotten with the conversation, and no fork
 of the conversation inherits it.
 """
@@ -118,6 +118,7 @@ class Approval(_message.Message):
     SERVICE_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REMEMBER_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """approval_id is the approval's id, sortable by creation. At most 64 characters."""
     run_id: _builtins.str
@@ -144,6 +145,12 @@ class Approval(_message.Message):
     """reason is what was written to the answer. At most 1,024 characters. Empty: nothing."""
     remember: Global___ApprovalRemember.ValueType
     """remember is how long the answer holds. Unspecified: there is no answer."""
+    question: _builtins.str
+    """question is what the tool itself asks, in the middle of the call: it has been called, says that it has done nothing
+    yet, and is called again when the answer is yes. It is the word of whoever runs the tool: show it as such, next to
+    the arguments. The answer holds for this question alone. At most 4 KiB. Empty: the tool asks nothing; it has not
+    been called.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when the question was asked."""
@@ -177,10 +184,11 @@ class Approval(_message.Message):
         service_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         remember: Global___ApprovalRemember.ValueType = ...,
+        question: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decide_time", b"decide_time", "decider", b"decider", "expire_time", b"expire_time", "service_id", b"service_id", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "arguments_json", b"arguments_json", "call_id", b"call_id", "conversation_id", b"conversation_id", "create_time", b"create_time", "decide_time", b"decide_time", "decider", b"decider", "effect", b"effect", "expire_time", b"expire_time", "reason", b"reason", "remember", b"remember", "run_id", b"run_id", "service_id", b"service_id", "state", b"state", "tool_description", b"tool_description", "tool_name", b"tool_name", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "arguments_json", b"arguments_json", "call_id", b"call_id", "conversation_id", b"conversation_id", "create_time", b"create_time", "decide_time", b"decide_time", "decider", b"decider", "effect", b"effect", "expire_time", b"expire_time", "question", b"question", "reason", b"reason", "remember", b"remember", "run_id", b"run_id", "service_id", b"service_id", "state", b"state", "tool_description", b"tool_description", "tool_name", b"tool_name", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_decider: _TypeAlias = _typing.Literal["user_id", "service_id"]  # noqa: Y015
     _WhichOneofArgType_decider: _TypeAlias = _typing.Literal["decider", b"decider"]  # noqa: Y015

@@ -179,7 +179,9 @@ class DecideApprovalRequest(_message.Message):
     most 1,024 characters. Empty: nothing. A repeated answer keeps the first one's.
     """
     remember: _approval_pb2.ApprovalRemember.ValueType
-    """remember is how long the answer holds. Unspecified: ONCE."""
+    """remember is how long the answer holds. Unspecified: ONCE, the only one that there is for an approval with a
+    question.
+    """
     def __init__(
         self,
         *,

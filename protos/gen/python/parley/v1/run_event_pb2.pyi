@@ -618,6 +618,7 @@ class ApprovalRequested(_message.Message):
     TOOL_NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """approval_id is the approval's id. At most 64 characters."""
     call_id: _builtins.str
@@ -628,6 +629,8 @@ class ApprovalRequested(_message.Message):
     """arguments_json is what the tool would be called with, a JSON object. At most 256 KiB. The decision holds for these
     arguments alone.
     """
+    question: _builtins.str
+    """question is what the tool itself asks, see Approval. At most 4 KiB. Empty: the tool asks nothing."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """expire_time is when the approval expires undecided."""
@@ -640,10 +643,11 @@ class ApprovalRequested(_message.Message):
         tool_name: _builtins.str = ...,
         arguments_json: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        question: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "arguments_json", b"arguments_json", "call_id", b"call_id", "expire_time", b"expire_time", "tool_name", b"tool_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "arguments_json", b"arguments_json", "call_id", b"call_id", "expire_time", b"expire_time", "question", b"question", "tool_name", b"tool_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,7 @@ def write_approval(approval: Approval) -> pb.Approval:
         expire_time=to_timestamp(approval.expire_time),
         decide_time=optional_timestamp(approval.decide_time),
         reason=approval.reason,
+        question=approval.question,
         remember=REMEMBER_NUMBERS[approval.remember] if approval.remember else pb.APPROVAL_REMEMBER_UNSPECIFIED,
     )
     if kind == PrincipalKind.USER:

@@ -82,7 +82,12 @@ def _tool_call_finished(event: run_event_pb2.RunEvent) -> ToolCallFinished:
 def _approval_requested(event: run_event_pb2.RunEvent) -> ApprovalRequested:
     body = event.approval_requested
     return ApprovalRequested(
-        body.approval_id, body.call_id, body.tool_name, body.arguments_json, to_datetime(body.expire_time)
+        body.approval_id,
+        body.call_id,
+        body.tool_name,
+        body.arguments_json,
+        to_datetime(body.expire_time),
+        body.question,
     )
 
 

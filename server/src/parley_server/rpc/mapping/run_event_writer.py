@@ -112,6 +112,7 @@ def _write_wait(
             event.approval_requested.tool_name = body.tool_name
             event.approval_requested.arguments_json = body.arguments_json
             set_timestamp(event.approval_requested.expire_time, body.expire_time)
+            event.approval_requested.question = body.question
         case ApprovalResolved():
             event.approval_resolved.approval_id = body.approval_id
             event.approval_resolved.call_id = body.call_id

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import BindParameter, Connection, bindparam, case, exists, insert, select, text, update
 
-from parley_server.domain.approval import Approval, ApprovalAnswer, ApprovalState, Remember
+from parley_server.domain.approval import Approval, ApprovalAnswer, ApprovalState, Confirmation, Remember
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import NotFoundError
 from parley_server.domain.run import RunState
@@ -162,7 +162,13 @@ def approval_of(row: Row) -> Approval:
         decider=string(row, "decider"),
         reason=string(row, "reason"),
         remember=Remember(string(row, "remember")) if row["remember"] else None,
+        confirmation=_confirmation_of(row),
     )
+
+
+def _confirmation_of(row: Row) -> Confirmation | None:
+    question = string(row, "question")
+    return Confirmation(question, string(row, "question_state")) if question else None
 
 
 def _row_of(approval: Approval) -> dict[str, object]:
@@ -178,6 +184,8 @@ def _row_of(approval: Approval) -> dict[str, object]:
         "arguments_json": approval.arguments_json,
         "fingerprint": approval.fingerprint,
         "spec_hash": approval.spec_hash,
+        "question": approval.question,
+        "question_state": "" if approval.confirmation is None else approval.confirmation.state,
         "state": approval.state,
         "create_time": to_micros(approval.create_time),
         "expire_time": to_micros(approval.expire_time),

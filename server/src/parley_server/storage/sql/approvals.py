@@ -17,7 +17,7 @@ from parley_server.storage.sql.paging import PageTokens, fitting
 from parley_server.storage.sql.tables import approvals, conversations, remembered_approvals, runs
 from parley_server.storage.sql.writer import Writer
 
-_SIZED = ("arguments_json", "tool_description", "reason")
+_SIZED = ("arguments_json", "tool_description", "question", "reason")
 _OWN_CONVERSATION = select(conversations.c.conversation_id).where(
     conversations.c.user_id == bindparam("user_id"),
     conversations.c.conversation_id == bindparam("conversation_id"),

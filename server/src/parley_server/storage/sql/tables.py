@@ -270,6 +270,9 @@ approvals = Table(
     # What the answer holds for: other arguments or another tool under the name are asked for anew.
     Column("fingerprint", String(64), nullable=False),
     Column("spec_hash", String(64), nullable=False),
+    # What the tool asks in the middle of the call, and what it wants back with a yes; empty where it asks nothing.
+    Column("question", Text, nullable=False),
+    Column("question_state", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("create_time", BigInteger, nullable=False),
     Column("expire_time", BigInteger, nullable=False),
