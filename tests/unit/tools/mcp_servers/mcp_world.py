@@ -5,11 +5,12 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from parley_server.domain.approval import Confirmation
 from parley_server.tools.credentials.directory import CredentialDirectory
-from parley_server.tools.errors import ToolError
+from parley_server.tools.errors import ConfirmationNeededError, ToolError
 from parley_server.tools.mcp.mcp_settings import McpServerSettings
 from parley_server.tools.mcp.source import mcp_sources
 from parley_server.tools.registry import ToolRegistry
@@ -62,6 +63,19 @@ class World:
         except ToolError as error:
             return error
         raise AssertionError(f"it answered {answered}")
+
+    async def asked(self, name: str, *confirmed: Confirmation) -> Confirmation:
+        """Call a tool that asks the user, who has said yes to its questions before; return what it asks."""
+        tool = await self.tool(name)
+        try:
+            answered = await tool.call(replace(self.context(), confirmed=confirmed), {})
+        except ConfirmationNeededError as needed:
+            return needed.confirmation
+        raise AssertionError(f"it answered {answered}")
+
+    async def confirmed(self, name: str, *confirmed: Confirmation) -> object:
+        """Call a tool whose questions the user has said yes to; return what it answers."""
+        return await (await self.tool(name)).call(replace(self.context(), confirmed=confirmed), {})
 
     def context(self, user_id: str = "ann", report: Report = lambda *_: None) -> ToolContext:
         [tool, *_] = [self.registry.get(name) for name in self.registry.names]

@@ -18,6 +18,7 @@ class SdkServer:
     url: str = ""
     waiting: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=lambda: ["Remove all?", "Sure?"])
     server: MCPServer = field(default_factory=lambda: MCPServer("sdk"))
 
 
@@ -66,13 +67,22 @@ def add_tools(made: SdkServer) -> None:
 
     @server.tool()
     async def remove(ctx: Context) -> str | InputRequiredResult:
-        """Remove all, when the user agrees."""
+        """Remove all, when the user has said yes to every question."""
+        rounds = len(ctx.request_state or "")
+        if rounds < len(made.questions):
+            asked = ElicitRequest(params=sure(made.questions[rounds]))
+            return InputRequiredResult(input_requests={"sure": asked}, request_state="+" * (rounds + 1))
+        return f"removed after {rounds}"
+
+    @server.tool()
+    async def sign(ctx: Context) -> str | InputRequiredResult:
+        """Write a name under it, and be sure."""
         if not ctx.input_responses:
-            question = ElicitRequestFormParams(
-                message="Remove all?", requested_schema={"type": "object", "properties": {}}
-            )
-            return InputRequiredResult(input_requests={"sure": ElicitRequest(params=question)}, request_state="asked")
-        return f"{ctx.request_state}: {ctx.input_responses['sure'].model_dump()['action']}"
+            name = {"type": "object", "properties": {"name": {"type": "string"}}}
+            whose = ElicitRequest(params=ElicitRequestFormParams(message="Whose name?", requested_schema=name))
+            is_sure = ElicitRequest(params=sure("Sign?"))
+            return InputRequiredResult(input_requests={"whose": whose, "sure": is_sure}, request_state="asked")
+        return ", ".join(sorted(each.model_dump()["action"] for each in ctx.input_responses.values()))
 
     @server.tool()
     async def grow(ctx: Context) -> str:
@@ -80,6 +90,10 @@ def add_tools(made: SdkServer) -> None:
         server.add_tool(more)
         await ctx.notify_tools_changed()
         return "grown"
+
+
+def sure(question: str) -> ElicitRequestFormParams:
+    return ElicitRequestFormParams(message=question, requested_schema={"type": "object", "properties": {}})
 
 
 def more() -> str:

@@ -4,13 +4,16 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from parley_server.domain.approval import MAX_QUESTION_BYTES
 from parley_server.domain.tool import ToolCallStatus
 from parley_server.tools.mcp import source
 from parley_server.tools.mcp.mcp_settings import McpServerSettings
+from parley_server.tools.mcp.resumption import Resumption
 from pydantic import SecretStr
 from unit.tools.mcp_servers.mcp_world import World, open_world, until
 from unit.tools.mcp_servers.sdk_server import SdkServer, running_sdk_server
@@ -55,10 +58,41 @@ async def test_progress_comes_through(sdk: SdkServer, tmp_path: Path) -> None:
     assert reported == [("one", 0.25)]
 
 
-async def test_a_question_in_the_newest_protocol_is_declined_and_told(sdk: SdkServer, tmp_path: Path) -> None:
+async def test_what_yes_answers_is_asked_of_the_user_question_by_question(sdk: SdkServer, tmp_path: Path) -> None:
     async with open_world(tmp_path, at(sdk.url)) as world:
-        answered = await world.call("remove")
-    assert answered == {"structured": {"result": "asked: decline"}, "declined_questions": ["Remove all?"]}
+        first = await world.asked("remove")
+        second = await world.asked("remove", first)
+        answered = await world.confirmed("remove", first, second)
+    assert [first.question, second.question] == sdk.questions
+    assert answered == {"structured": {"result": "removed after 2"}, "confirmed_questions": sdk.questions}
+
+
+async def test_a_server_that_has_forgotten_is_asked_anew_and_told_only_what_the_user_said(
+    sdk: SdkServer, tmp_path: Path
+) -> None:
+    async with open_world(tmp_path, at(sdk.url)) as world:
+        first = await world.asked("remove")
+        # It refuses what it has not sealed itself, as one that was started anew does.
+        forgotten = replace(first, state=Resumption(state="nobody's").text)
+        second = await world.asked("remove", forgotten)
+        assert await world.confirmed("remove", first, replace(second, state=forgotten.state)) == {
+            "structured": {"result": "removed after 2"},
+            "confirmed_questions": sdk.questions,
+        }
+        sdk.questions[0] = "Remove all, and format the disk?"
+        assert (await world.asked("remove", forgotten)).question == sdk.questions[0]
+
+
+async def test_what_yes_does_not_answer_is_declined_and_told(sdk: SdkServer, tmp_path: Path) -> None:
+    async with open_world(tmp_path, at(sdk.url)) as world:
+        answered = await world.call("sign")
+        assert answered == {
+            "structured": {"result": "decline, decline"},
+            "declined_questions": ["Whose name?", "Sign?"],
+        }
+        sdk.questions[0] = "?" * (MAX_QUESTION_BYTES + 1)
+        sdk.questions[1:] = []
+        assert (await world.call("remove"))["declined_questions"] == sdk.questions
 
 
 async def test_a_list_that_grows_is_noticed(sdk: SdkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,14 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitRequestURLParams, Tool
+from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitRequestURLParams, ElicitResult, Tool
+from parley_server.tools.errors import ConfirmationNeededError
 from parley_server.tools.mcp.catalog import Catalog
 from parley_server.tools.mcp.content import error_of, result_of
 from parley_server.tools.mcp.listed_tool import ListedTool, read_tool_aside
 from parley_server.tools.mcp.mcp_settings import McpServerSettings
 from parley_server.tools.mcp.questions import Questions
+from parley_server.tools.mcp.resumption import Resumption
 from parley_server.tools.mcp.tool_spec import spec_of
 from parley_server.tools.results import answer
 
@@ -122,6 +124,21 @@ def test_only_a_question_that_yes_answers_is_answered_with_yes(
         is_confirmed = is_approved and content is not None
         assert (answered.action, answered.content) == (("accept", content) if is_confirmed else ("decline", None))
         assert questions.told() == {"confirmed_questions" if is_confirmed else "declined_questions": ["Sure?"]}
+
+
+def test_several_questions_that_yes_answers_are_asked_as_one() -> None:
+    sure = {"type": "object", "properties": {"sure": BOOLEAN}}
+    asked = {key: ElicitRequestFormParams(message=f"{key}?", requested_schema=sure) for key in ("a", "b")}
+    with pytest.raises(ConfirmationNeededError) as needed:
+        Questions().answers(asked, "state")
+    assert needed.value.question == "a?\nb?"
+    resumed = Resumption.model_validate_json(needed.value.confirmation.state)
+    yes = ElicitResult(action="accept", content={"sure": True})
+    assert resumed.fields == {"input_responses": {"a": yes, "b": yes}, "request_state": "state"}
+    # Whoever has approved the call and may be taken to confirm it is not asked.
+    approved = Questions(is_approved=True)
+    assert approved.answers(asked, "state") == resumed
+    assert approved.told() == {"confirmed_questions": ["a?", "b?"]}
 
 
 def test_a_question_that_leads_to_a_page_is_declined() -> None:

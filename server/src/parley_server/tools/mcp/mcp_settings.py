@@ -102,7 +102,8 @@ class McpServerSettings(BaseModel):
     accept_confirmations: bool = False
     """Whether a question that the server asks the user in the middle of a call, and that only yes or no can answer, is
     answered with yes when the user has approved the call (`approval = "always"`). He has seen the call and not the
-    question. Other questions are declined."""
+    question. Else he is asked it as an approval of its own where the server can wait (protocol of 2026-07-28). Other
+    questions are declined."""
 
     pinned: bool = True
     """Whether a tool whose description or schema has changed is out of use until `parley-server mcp pin NAME`."""

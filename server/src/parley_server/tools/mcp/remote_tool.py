@@ -16,6 +16,7 @@ from parley_server.tools.mcp.exchange import RemoteCall
 from parley_server.tools.mcp.listed_tool import ListedTool
 from parley_server.tools.mcp.mcp_settings import McpServerSettings
 from parley_server.tools.mcp.questions import Questions
+from parley_server.tools.mcp.resumption import Resumption
 from parley_server.tools.tool import JsonObject, ToolContext
 
 # So that what is kept of a secret in memory says nothing to whoever does not have the secret.
@@ -36,7 +37,10 @@ class McpTool:
     async def call(self, context: ToolContext, arguments: JsonObject) -> object:
         """Call the tool; see `Tool.call`."""
         given = {slot: (await context.credential(slot)).get_secret_value() for slot in self.settings.slots}
-        questions = Questions(is_approved=self.settings.accept_confirmations and self._was_approved)
+        questions = Questions(
+            is_approved=self.settings.accept_confirmations and self._was_approved,
+            confirmed=[each.question for each in context.confirmed],
+        )
         call = RemoteCall(
             name=self.listed.name,
             arguments=arguments,
@@ -44,6 +48,7 @@ class McpTool:
             idempotency_key=context.idempotency_key,
             report=context.progress,
             questions=questions,
+            resumed=Resumption.model_validate_json(context.confirmed[-1].state) if context.confirmed else None,
         )
         async with self.clients.use(self._key(context, given), given) as client:
             self._check((await client.current_tools()).get(self.listed.name))
