@@ -11,8 +11,11 @@ from parley.v1.approval_pb2 import (
     Approval,
     ApprovalState,
 )
+from parley.v1.run_event_pb2 import ApprovalRequested, RunEvent
 from parley.v1.tool_pb2 import TOOL_EFFECT_WRITE
-from parley_console.approval_text import choices_text, outcome_text, question_rows, time_text
+from parley_console.approval_text import choices_of, choices_text, outcome_text, question_rows, time_text
+from parley_console.unattended import WaitingNotices
+from unit.console.fake_terminal import pipe
 
 LEFT = timedelta(minutes=15)
 
@@ -35,7 +38,27 @@ def test_the_question_names_the_tool_its_effect_and_its_arguments() -> None:
         "  15 min left",
     ]
     assert not is_cut
-    assert "5" not in choices_text(approval(), is_cut=False)
+    assert list(choices_of(approval(), is_cut=False)) == ["1", "2", "3", "4"]
+
+
+def test_what_the_tool_asks_looks_like_no_argument_and_its_answer_is_not_for_ever() -> None:
+    asked = approval(**{"it asks": "Nothing?"})
+    asked.question = "Remove all?\n\x1b[2J" + "?" * 300
+    rows, is_cut = question_rows(asked, LEFT)
+    assert rows[1].startswith(r"    it asks: Remove all?\n\x1b[2J???")
+    assert rows[1].endswith("more characters")
+    assert rows[2] == '    "it asks": "Nothing?"'
+    assert is_cut
+    assert list(choices_of(asked, is_cut=is_cut)) == ["1", "3", "4", "5"]
+    assert question_rows(asked, whole=True)[0][1].endswith("?" * 300)
+
+
+def test_where_nobody_can_be_asked_the_question_is_told() -> None:
+    screen, stream = pipe()
+    asked = ApprovalRequested(approval_id="apr_1", tool_name="remove", arguments_json="{}", question="Sure?\x1b")
+    WaitingNotices(screen).show(RunEvent(approval_requested=asked))
+    waits = r"parley: remove() waits for your approval; it asks: Sure?\x1b: parley approvals approve apr_1"
+    assert stream.getvalue() == f"{waits}\n"
 
 
 def test_a_call_without_arguments_says_so() -> None:
@@ -47,7 +70,7 @@ def test_what_is_left_out_is_told_and_shown_on_request() -> None:
     rows, is_cut = question_rows(asked, LEFT)
     assert is_cut
     assert rows[1].endswith("… 783 more characters")
-    assert "5 show all" in choices_text(asked, is_cut=is_cut)
+    assert choices_text(choices_of(asked, is_cut=is_cut)).endswith(" · 3 no · 4 later · 5 show all")
     whole, still_cut = question_rows(asked, LEFT, whole=True)
     assert not still_cut
     assert whole[1].endswith('; rm -rf /"')

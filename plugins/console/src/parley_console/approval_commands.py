@@ -4,7 +4,7 @@ from parley.v1.approval_pb2 import APPROVAL_REMEMBER_CONVERSATION, APPROVAL_STAT
 from parley_client import ParleyClient
 
 from parley_console.approval_questions import MAX_REASON
-from parley_console.approval_text import outcome_text, question_rows, time_left, time_text
+from parley_console.approval_text import asked_rows, outcome_text, question_rows, time_left, time_text
 from parley_console.lines import Lines
 from parley_console.numbered import Numbered
 from parley_console.screen import Style
@@ -46,8 +46,9 @@ class ApprovalCommands:
         for number, approval in enumerate(self._listed.entries, start=1):
             call = call_text(approval.tool_name, approval.arguments_json)
             left = time_text(await time_left(self._client, approval))
+            conversation = approval.conversation_id
             self._lines.line(f"{number:>3}  {approval.approval_id}  {call}")
-            self._note(f"     {left} · {approval.conversation_id}")
+            self._note("\n".join(f"     {row}" for row in (*asked_rows(approval.question), f"{left} · {conversation}")))
 
     def show(self, approval: Approval) -> None:
         """Write all there is to know before answering."""

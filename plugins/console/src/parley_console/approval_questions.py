@@ -9,7 +9,7 @@ from parley.v1.approval_pb2 import APPROVAL_REMEMBER_CONVERSATION, APPROVAL_STAT
 from parley.v1.run_event_pb2 import RunEvent
 from parley_client import ParleyClient, ParleyError, UnavailableError
 
-from parley_console.approval_text import choices_text, question_rows, time_left
+from parley_console.approval_text import choices_of, choices_text, question_rows, time_left
 from parley_console.failure_text import call_failure
 from parley_console.screen import Style
 
@@ -100,9 +100,9 @@ class ApprovalQuestions:
         left = await _patiently(lambda: time_left(self._client, approval))
         rows, is_cut = question_rows(approval, left)
         self._asker.line("\n".join(rows), Style.YELLOW)
-        choices = choices_text(approval, is_cut=is_cut)
+        choices = choices_of(approval, is_cut=is_cut)
         while True:
-            match await self._asker.choose(choices, "12345" if is_cut else "1234"):
+            match await self._asker.choose(choices_text(choices), "".join(choices)):
                 case "1":
                     return await self._approve(approval)
                 case "2":

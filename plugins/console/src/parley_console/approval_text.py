@@ -1,5 +1,6 @@
 """What is said of an approval: the question, its choices, and what became of it."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -45,7 +46,7 @@ def question_rows(approval: Approval, left: timedelta | None = None, *, whole: b
     """
     effect = _EFFECT_SENTENCES.get(approval.effect, "")
     head = " · ".join(filter(None, [f"? {visible(approval.tool_name)} waits for your approval", effect]))
-    arguments = argument_lines(approval.arguments_json) or ["no arguments"]
+    arguments = [*asked_rows(approval.question), *(argument_lines(approval.arguments_json) or ["no arguments"])]
     description = [visible(line) for line in approval.tool_description.splitlines()]
     rows = [_row(line) for line in arguments[:_MAX_ROWS]]
     is_cut = len(arguments) > _MAX_ROWS or rows != arguments[:_MAX_ROWS]
@@ -57,10 +58,27 @@ def question_rows(approval: Approval, left: timedelta | None = None, *, whole: b
     return [head, *(f"    {row}" for row in rows), *time_row], is_cut and not whole
 
 
-def choices_text(approval: Approval, *, is_cut: bool) -> str:
+def asked_rows(question: str) -> list[str]:
+    """Write what the tool itself asks, as no argument can look; nothing where it asks nothing."""
+    return [f"it asks: {visible(question)}"] if question else []
+
+
+def choices_of(approval: Approval, *, is_cut: bool) -> dict[str, str]:
+    """Return the keys that answer, with what they mean. A yes to a tool's own question holds for nothing else."""
+    choices = {
+        "1": "yes, once",
+        "2": f"yes, every {visible(approval.tool_name)} of this conversation",
+        "3": "no",
+        "4": "later",
+        "5": "show all",
+    }
+    left_out = {"2" if approval.question else "", "" if is_cut else "5"}
+    return {key: meaning for key, meaning in choices.items() if key not in left_out}
+
+
+def choices_text(choices: Mapping[str, str]) -> str:
     """Write what the keys mean."""
-    choices = ["1 yes, once", f"2 yes, every {visible(approval.tool_name)} of this conversation", "3 no", "4 later"]
-    return " · ".join([*choices, "5 show all"] if is_cut else choices)
+    return " · ".join(f"{key} {meaning}" for key, meaning in choices.items())
 
 
 def outcome_text(state: ApprovalState.ValueType, reason: str) -> str:

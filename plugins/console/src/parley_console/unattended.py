@@ -11,6 +11,7 @@ from parley.v1.run_pb2 import (
     UnattendedPolicy,
 )
 
+from parley_console.approval_text import asked_rows
 from parley_console.screen import Screen
 from parley_console.tool_line import call_text
 
@@ -51,7 +52,8 @@ class WaitingNotices:
         if event.HasField("approval_requested"):
             asked = event.approval_requested
             call = call_text(asked.tool_name, asked.arguments_json)
-            self._errors.line(f"parley: {call} waits for your approval: parley approvals approve {asked.approval_id}")
+            waits = "; ".join([f"{call} waits for your approval", *asked_rows(asked.question)])
+            self._errors.line(f"parley: {waits}: parley approvals approve {asked.approval_id}")
 
     def close(self) -> None:
         """Do nothing."""
