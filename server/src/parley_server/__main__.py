@@ -21,7 +21,7 @@ def main() -> None:
     # is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with _unseen("rich"):
-        # It takes 7 MiB of that where it finds it, for colours that a server's log has none of.
+        # It takes 3 MiB of that where it finds it, for colours that a server's log has none of.
         import structlog  # noqa: F401, PLC0415
     from parley_server.cli import cli  # noqa: PLC0415  # after the line above
 

@@ -6,8 +6,7 @@ What a statement can tell of its rows differs between engines, so this asks whic
 from collections.abc import Sequence
 from typing import cast
 
-from sqlalchemy import BigInteger, Connection, LargeBinary, String, bindparam, insert, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ARRAY, BigInteger, Connection, LargeBinary, String, bindparam, insert, select, text
 
 from parley_server.storage.sql import frames
 from parley_server.storage.sql.driver import driver_of, savepoint
