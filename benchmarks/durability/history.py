@@ -16,7 +16,8 @@ from parley_server.domain.message import AssistantItem
 from parley_server.domain.run import RunEnd, RunState, StopReason
 from parley_server.domain.run_event import MessageCompleted, RunStarted, TextDelta, UsageUpdated
 from parley_server.domain.usage import Usage
-from parley_server.storage.repositories import PageRequest, RunFilter
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import RunFilter
 from parley_server.storage.run_log import FinishedItem, RunConclusion
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore

@@ -35,7 +35,7 @@ from parley_server.rpc.service import Service
 from parley_server.rpc.servicers.agent_service import AgentServicer
 from parley_server.rpc.servicers.approval_service import ApprovalServicer
 from parley_server.runs.engine import RunEngine
-from parley_server.storage.repositories import Page, PageRequest
+from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import open_store
 from parley_server.tools.approval_gate import ApprovalGate

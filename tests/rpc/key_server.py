@@ -23,7 +23,7 @@ from parley_server.rpc.server import RpcServer
 from parley_server.rpc.service import Service
 from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
-from parley_server.storage.repositories import Page, PageRequest
+from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import open_store
 from rpc.chassis import HASH_KEY, bearer

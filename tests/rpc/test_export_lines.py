@@ -10,9 +10,10 @@ from google.protobuf.json_format import ParseDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parley.v1 import conversation_pb2
+from parley_server.domain.call_errors import ServerDrainingError
 from parley_server.domain.content import ImagePart, TextPart
 from parley_server.domain.context import RequestContext
-from parley_server.domain.errors import NotFoundError, ServerDrainingError
+from parley_server.domain.errors import NotFoundError
 from parley_server.domain.message import AssistantItem, Item, Message, UserItem
 from parley_server.domain.principal import ALL_SCOPES, Principal, PrincipalKind
 from parley_server.domain.run import RunSpec

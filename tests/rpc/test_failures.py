@@ -7,15 +7,9 @@ import grpc
 import pytest
 import structlog
 from parley.v1 import agent_service_pb2 as pb
+from parley_server.domain.call_errors import ServerDrainingError, SlowConsumerError
 from parley_server.domain.context import RequestContext
-from parley_server.domain.errors import (
-    InvalidRequestError,
-    NotFoundError,
-    ParleyError,
-    ServerDrainingError,
-    SlowConsumerError,
-    Violation,
-)
+from parley_server.domain.errors import InvalidRequestError, NotFoundError, ParleyError, Violation
 from parley_server.rpc.mapping.features import not_implemented
 from rpc.chassis import QUICK, WATCH_RUN, Chassis, Failure, failed, running
 from rpc.raw_http2 import RawClient, framed

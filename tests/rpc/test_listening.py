@@ -8,7 +8,7 @@ import pytest
 from certificates import authority, issued_by
 from parley_server.auth.factory import AuthSettings, ProviderParts, build_auth_chain
 from parley_server.auth.provider import Credentials
-from parley_server.domain.errors import CredentialsInvalidError
+from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.listener import Listener, ListenError, ServerSettings, complain_of_insecurity
 from parley_server.rpc.server import RpcServer

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parley_server.domain.errors import PageTokenInvalidError
 from parley_server.rpc.mapping.page import MAX_PAGE_BYTES, page_of, read_page
-from parley_server.storage.repositories import PageRequest
+from parley_server.storage.page import PageRequest
 
 
 @pytest.mark.parametrize(("asked", "given_"), [(0, 50), (1, 1), (200, 200), (201, 200), (2**31 - 1, 200)])

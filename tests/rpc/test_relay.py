@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 from parley.v1 import agent_service_pb2 as pb
+from parley_server.domain.call_errors import ServerDrainingError, SlowConsumerError
 from parley_server.domain.content import ContentPart
-from parley_server.domain.errors import ServerDrainingError, SlowConsumerError
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import RunEvent, StoredEvent, TextDelta
@@ -15,7 +15,8 @@ from parley_server.rpc.drain import Drain
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.rpc.servicers.relay import relay
 from parley_server.runs.presence import Attendance
-from parley_server.storage.repositories import Acceptance, Page, PageRequest, RunFilter
+from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.repositories import Acceptance, RunFilter
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 RUN = Run("run_1", "conv_1", "assistant", RunState.RUNNING, 2, NOW, NOW, 2)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parley.v1 import request_context_pb2
+from parley_server.domain.access_errors import ClockSkewError, ContextInvalidError, UserMismatchError
 from parley_server.domain.context import MAX_CONTEXT_BYTES, ClientInfo, ContextClaim, RequestContext
-from parley_server.domain.errors import ClockSkewError, ContextInvalidError, UserMismatchError
 from parley_server.domain.principal import Principal, PrincipalKind
 from parley_server.rpc.mapping.request_context import claim_from_binary, claim_from_json, to_binary, to_json
 from pydantic import BaseModel, ValidationError

@@ -2,11 +2,9 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,24 +19,22 @@ from parley.v1 import (
 )
 
 from parley_server import overdue
+from parley_server.admission import Access, build_access
 from parley_server.agents.assistant import build_assistant
 from parley_server.agents.registry import AgentRegistry
-from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chain
-from parley_server.auth.hash_key import load_hash_key
-from parley_server.auth.key_administration import KeyAdministration
+from parley_server.auth.factory import AuthChain
 from parley_server.auth.last_use import LastUses
-from parley_server.domain.api_key import ApiKey
 from parley_server.domain.errors import StartError
+from parley_server.installation import hash_key_of, lock_path, make_data_dir, open_installed_store
 from parley_server.llm.factory import Models, open_models
 from parley_server.llm.prices import Prices
 from parley_server.logs import end_process
 from parley_server.metrics.endpoint import NOT_READY, READY, Answer, MetricsEndpoint
 from parley_server.metrics.prometheus import CONTENT_TYPE, PrometheusRecorder
-from parley_server.metrics.recorder import SILENT, Gauge, Recorder
+from parley_server.metrics.recorder import Gauge
 from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.listener import Listener, complain_of_insecurity, connections_held
-from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.rpc.request_log import RequestLog
 from parley_server.rpc.server import RpcServer
 from parley_server.rpc.server_options import server_options
@@ -53,14 +49,9 @@ from parley_server.rpc.tls_settings import CertificateFiles
 from parley_server.runs.engine import RunEngine
 from parley_server.settings import Settings
 from parley_server.signals import ProcessSignals, Requests
-from parley_server.storage.repositories import Page, PageRequest
 from parley_server.storage.retention import Sweeper
-from parley_server.storage.sql.backup import back_up, restore
-from parley_server.storage.sql.database import Database
-from parley_server.storage.sql.integrity import Report, check
-from parley_server.storage.sql.lock_file import DataDirectoryInUseError, LockFile, live_holder
-from parley_server.storage.sql.sqlite import SqliteDatabase
-from parley_server.storage.sql.store import SqlStore, open_store
+from parley_server.storage.sql.lock_file import DataDirectoryInUseError, LockFile
+from parley_server.storage.sql.store import SqlStore
 from parley_server.tooling import build_tool_calls, open_tools
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
@@ -69,17 +60,7 @@ from parley_server.tools.tool import Tool
 if TYPE_CHECKING:
     from parley_server.rpc.tls import CertificateReloader
 
-Keys = KeyAdministration[PageRequest, Page[ApiKey]]
-
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Access:
-    """Who is let in, and the keys that let him."""
-
-    chain: AuthChain
-    keys: Keys
 
 
 async def serve(
@@ -105,14 +86,14 @@ async def _serve(
     settings: Settings, requests: Requests, recorder: PrometheusRecorder, more_tools: Sequence[Tool]
 ) -> None:
     certificates = None if settings.tls.files is None else _open_certificates(settings.tls.files)
-    _make_data_dir(settings)
+    make_data_dir(settings)
     async with AsyncExitStack() as stack:
         try:
-            lock = stack.enter_context(LockFile(_lock_path(settings)))
+            lock = stack.enter_context(LockFile(lock_path(settings)))
         except DataDirectoryInUseError as error:
             raise StartError(str(error)) from error
-        hash_key = _hash_key(settings)
-        store = await stack.enter_async_context(_open_store(settings, hash_key, recorder, serves=True))
+        hash_key = hash_key_of(settings)
+        store = await stack.enter_async_context(open_installed_store(settings, hash_key, recorder, serves=True))
         models = await stack.enter_async_context(open_models(settings.model_settings(), settings.providers, recorder))
         tools = await stack.enter_async_context(open_tools(settings, store, more_tools))
         agents = _build_agents(
@@ -122,7 +103,7 @@ async def _serve(
         engine = RunEngine(store, store.worker, agents, recorder, models=models.catalog, approval_expiry=expiry)
         stack.push_async_callback(engine.park)
         last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
-        access = _build_access(settings, store, hash_key, last_uses)
+        access = build_access(settings, store, hash_key, last_uses)
         observer = CallObserver(recorder, _request_log(settings, hash_key))
         server = _build_server(settings, store, access, agents, engine, observer, models=models, tools=tools)
         metrics_address = stack.enter_context(_metrics(settings, recorder, server))
@@ -160,91 +141,6 @@ async def _recover(engine: RunEngine) -> None:
         ) from error
 
 
-@asynccontextmanager
-async def key_administration(settings: Settings) -> AsyncIterator[Keys]:
-    """Open the keys of an installation, beside a running server or without one.
-
-    Raises:
-        StartError: the database cannot be reached, or is of another version and may not be upgraded from here.
-    """
-    _make_data_dir(settings)
-    hash_key = _hash_key(settings)
-    async with _open_store(settings, hash_key, serves=False) as store:
-        yield KeyAdministration(store.api_keys, hash_key)
-
-
-async def upgrade_database(settings: Settings) -> None:
-    """Bring the database to this version's schema. Raises StartError while a server is using it."""
-    if settings.storage.is_postgres:
-        await _upgrade_postgres(settings.storage.url)
-        return
-    _make_data_dir(settings)
-    try:
-        with LockFile(_lock_path(settings)):
-            async with SqliteDatabase(_database_path(settings), end=end_process):
-                pass
-    except DataDirectoryInUseError as error:
-        raise StartError(str(error)) from error
-
-
-def check_database(settings: Settings, path: Path | None) -> Report:
-    """Look a database over, that of the settings where none is named; a server may be using it. Raises StartError."""
-    return check(_sqlite_path(settings) if path is None else path)
-
-
-def back_up_database(settings: Settings, target: Path) -> Report:
-    """Write the database to a file, beside a running server or without one. Raises StartError."""
-    return back_up(_sqlite_path(settings), target)
-
-
-def restore_database(settings: Settings, backup: Path) -> tuple[Report, Path | None]:
-    """Put a backup in the database's place; return where the former one is. Raises StartError while a server runs."""
-    database = _sqlite_path(settings)
-    _make_data_dir(settings)
-    try:
-        with LockFile(_lock_path(settings)):
-            return restore(backup, database)
-    except DataDirectoryInUseError as error:
-        raise StartError(str(error)) from error
-
-
-def _sqlite_path(settings: Settings) -> Path:
-    if settings.storage.is_postgres:
-        raise StartError(
-            "this is for SQLite; for PostgreSQL use its own tools: pg_dump to back up, pg_restore to restore"
-        )
-    return _database_path(settings)
-
-
-async def _upgrade_postgres(url: str) -> None:
-    from parley_server.storage.sql.postgres import PostgresDatabase, Purpose  # noqa: PLC0415  # for who has it
-
-    async with PostgresDatabase(url, Purpose.UPGRADE):
-        pass
-
-
-@asynccontextmanager
-async def _open_store(
-    settings: Settings, hash_key: bytes, recorder: Recorder = SILENT, *, serves: bool
-) -> AsyncIterator[SqlStore]:
-    async with (
-        _database(settings, serves=serves) as database,
-        open_store(database, ProtoEventCodec(), hash_key, recorder, settings.retention.conversation_ttl) as store,
-    ):
-        yield store
-
-
-def _database(settings: Settings, *, serves: bool) -> AbstractAsyncContextManager[Database]:
-    """Return the database of the settings, to be opened; raises StartError when that cannot be."""
-    if not settings.storage.is_postgres:
-        may_upgrade = serves or live_holder(_lock_path(settings)) is None
-        return SqliteDatabase(_database_path(settings), may_upgrade=may_upgrade, end=end_process)
-    from parley_server.storage.sql.postgres import PostgresDatabase, Purpose  # noqa: PLC0415  # for who has it
-
-    purpose = Purpose.SERVE if serves else Purpose.ADMINISTER
-    return PostgresDatabase(settings.storage.url, purpose, end=end_process)
-
-
 def _build_agents(models: Models, prices: Prices, tools: ToolRegistry, calls: ToolCallManager) -> AgentRegistry:
     default_model = models.catalog.models[0].name
     assistant = build_assistant(
@@ -258,17 +154,10 @@ def _build_agents(models: Models, prices: Prices, tools: ToolRegistry, calls: To
     return AgentRegistry([assistant])
 
 
-def _build_access(settings: Settings, store: SqlStore, hash_key: bytes, last_uses: LastUses) -> _Access:
-    types = settings.auth.provider_types(listens_locally=Listener.parse(settings.server.listen).is_local)
-    parts = ProviderParts(store.api_keys, hash_key, last_uses.note, settings.auth.max_failures_per_minute)
-    chain = build_auth_chain(types, parts)
-    return _Access(chain, KeyAdministration(store.api_keys, hash_key, on_change=chain.forget))
-
-
 def _build_server(  # noqa: PLR0913  # all that a server is made of
     settings: Settings,
     store: SqlStore,
-    access: _Access,
+    access: Access,
     agents: AgentRegistry,
     engine: RunEngine,
     observer: CallObserver,
@@ -318,29 +207,6 @@ def _metrics(settings: Settings, recorder: PrometheusRecorder, server: RpcServer
 
 def _service(file: FileDescriptor, name: str, servicer: object) -> Service:
     return Service(file.services_by_name[name], servicer)
-
-
-def _make_data_dir(settings: Settings) -> None:
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(
-            f"{settings.data_dir}: the data directory cannot be made ({error.strerror}); choose another with --data-dir"
-        ) from error
-
-
-def _lock_path(settings: Settings) -> Path:
-    return settings.data_dir / "server.lock"
-
-
-def _database_path(settings: Settings) -> Path:
-    return settings.storage.sqlite_path(settings.data_dir)
-
-
-def _hash_key(settings: Settings) -> bytes:
-    configured = settings.auth.hash_key
-    text = None if configured is None else configured.get_secret_value()
-    return load_hash_key(text, settings.auth.hash_key_file, settings.data_dir)
 
 
 def _upkeep(

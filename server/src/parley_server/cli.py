@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from parley_server.cli_credentials import credentials
+from parley_server.cli_db import db
 from parley_server.cli_mcp import mcp
 from parley_server.cli_program import ConfigFailure, Program, Refusal, load, run, with_config
 from parley_server.domain.errors import NotFoundError, StartError
 
 if TYPE_CHECKING:
-    from parley_server.app import Keys
+    from parley_server.admission import Keys
     from parley_server.domain.api_key import ApiKey
     from parley_server.settings import Settings
-    from parley_server.storage.sql.integrity import Report
 
 T = TypeVar("T")
 CommandT = TypeVar("CommandT", bound=Callable[..., None])
@@ -37,6 +37,7 @@ def cli() -> None:
 
 
 cli.add_command(credentials)
+cli.add_command(db)
 cli.add_command(mcp)
 
 
@@ -107,7 +108,7 @@ def create_key(
 @with_config
 def list_keys(**where: Path | None) -> None:
     """List all keys, without their secrets."""
-    from parley_server.storage.repositories import PageRequest
+    from parley_server.storage.page import PageRequest
 
     async def listed() -> None:
         async with _keys(where) as administration:
@@ -229,62 +230,6 @@ def check_models(context: click.Context, model: str, config: Path | None, data_d
     context.exit(run(check_models(settings.model_settings(), settings.providers, model, click.echo)))
 
 
-@cli.group()
-def db() -> None:
-    """Look after the database."""
-
-
-@db.command("upgrade")
-@with_config
-def upgrade_database(config: Path | None, data_dir: Path | None) -> None:
-    """Bring the database to this version's schema."""
-    settings = load(config, data_dir)
-    from parley_server import app
-
-    run(app.upgrade_database(settings))
-
-
-@db.command("backup")
-@click.argument("file", type=click.Path(path_type=Path))
-@with_config
-def back_up_database(file: Path, config: Path | None, data_dir: Path | None) -> None:
-    """Write the database to FILE, also beside a running server; a FILE that is there is replaced."""
-    settings = load(config, data_dir)
-    from parley_server import app
-
-    click.echo(f"ok: {file}: {_told(app.back_up_database(settings, file))}")
-
-
-@db.command("check")
-@click.argument("file", type=click.Path(path_type=Path), required=False)
-@with_config
-def check_database(file: Path | None, config: Path | None, data_dir: Path | None) -> None:
-    """Look FILE over, a backup, or the database itself; exit code 1 if anything is wrong with it."""
-    settings = load(config, data_dir)
-    from parley_server import app
-
-    report = app.check_database(settings, file)
-    if report.problems:
-        raise Refusal("\n".join(report.problems))
-    click.echo(f"ok: {_told(report)}")
-
-
-@db.command("restore")
-@click.argument("file", type=click.Path(path_type=Path))
-@with_config
-def restore_database(file: Path, config: Path | None, data_dir: Path | None) -> None:
-    """Put the backup FILE in the database's place, while no server runs; the former database is kept beside it."""
-    settings = load(config, data_dir)
-    from parley_server import app
-
-    report, former = app.restore_database(settings, file)
-    click.echo(f"ok: {_told(report)}" + (f"; the former database is {former}" if former else ""))
-
-
-def _told(report: "Report") -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in report.counts.items())
-
-
 @cli.command("offline-model")
 @click.option("--listen", default="127.0.0.1:8111", show_default=True, help="HOST:PORT.")
 @click.option("--script", type=click.Path(path_type=Path), help="What to answer; default: the shipped script.")
@@ -310,9 +255,9 @@ def offline_model(listen: str, script: Path | None, record: str | None) -> None:
 
 @asynccontextmanager
 async def _keys(where: "dict[str, Path | None]") -> "AsyncIterator[Keys]":
-    from parley_server import app
+    from parley_server import admission
 
-    async with app.key_administration(load(where["config"], where["data_dir"])) as administration:
+    async with admission.key_administration(load(where["config"], where["data_dir"])) as administration:
         yield administration
 
 

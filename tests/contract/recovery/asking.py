@@ -10,7 +10,8 @@ from parley_server.domain.approval import Approval, ApprovalAnswer, ApprovalStat
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run import RunSpec, RunState
 from parley_server.runs.engine import RunEngine
-from parley_server.storage.repositories import ApprovalFilter, PageRequest
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import ApprovalFilter
 from parley_server.storage.sql.store import SqlStore
 from parley_server.tools.approval_policy import ApprovalPolicy, ApprovalSettings
 from unit.agents.scripted_model import say

@@ -16,7 +16,7 @@ from parley_server.domain.usage import Usage
 from parley_server.llm.model_service import FinishChunk, FinishReason
 from parley_server.rpc.mapping.conversation import write_message
 from parley_server.rpc.mapping.enums import APPROVAL_STATES
-from parley_server.storage.repositories import PageRequest
+from parley_server.storage.page import PageRequest
 from run_history import check_added, check_messages, check_run
 
 # Two clocks of one machine, of which one is put right now and then.

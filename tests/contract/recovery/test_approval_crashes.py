@@ -14,7 +14,8 @@ from parley_server.domain.approval import ApprovalState
 from parley_server.domain.context import RequestContext
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.runs.engine import RunEngine
-from parley_server.storage.repositories import ApprovalFilter, PageRequest
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import ApprovalFilter
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore, open_store
 from unit.agents.scripted_model import say

@@ -36,7 +36,8 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import NotFoundError, StorageUnavailableError
 from parley_server.domain.run import RunState, UnattendedPolicy
 from parley_server.domain.tool import ApprovalRule, ToolEffect
-from parley_server.storage.repositories import ApprovalFilter, PageRequest
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import ApprovalFilter
 from sqlalchemy import text
 from unit.agents.scripted_model import say
 from unit.tools.made_tools import made_tool

@@ -22,7 +22,7 @@ from parley_server.llm.model_service import (
 from parley_server.llm.provider_profiles import ProviderProfile
 from parley_server.rpc.mapping.conversation import write_message
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
-from parley_server.storage.repositories import PageRequest
+from parley_server.storage.page import PageRequest
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import open_store
 from run_history import check_messages

@@ -13,7 +13,8 @@ from parley_server.domain.approval import ApprovalState
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import InvalidRequestError, NotFoundError
 from parley_server.domain.run import UnattendedPolicy
-from parley_server.storage.repositories import ApprovalFilter, PageRequest
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import ApprovalFilter
 from parley_server.tools.confirmations import MAX_QUESTIONS
 from unit.agents.scripted_model import say
 

@@ -30,7 +30,7 @@ from parley_server.domain.message import AssistantItem, ToolCallItem, UserItem
 from parley_server.domain.tool import ToolEffect
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.runs.engine import RunEngine
-from parley_server.storage.repositories import PageRequest
+from parley_server.storage.page import PageRequest
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore, open_store
 from parley_server.tools.tool import JsonObject, ToolContext

@@ -11,7 +11,7 @@ from contract.storage.test_repositories import spec
 from contract.storage.test_space import opened, perform
 from parley_server.domain.errors import ParleyError, StartError
 from parley_server.domain.run_event import RunStarted, TextDelta
-from parley_server.storage.repositories import PageRequest
+from parley_server.storage.page import PageRequest
 from parley_server.storage.sql.backup import back_up, restore
 from parley_server.storage.sql.integrity import check
 from parley_server.storage.sql.sqlite import SqliteDatabase

@@ -10,7 +10,8 @@ from parley_server.domain.conversation import ConversationChanges
 from parley_server.domain.errors import ConversationBusyError, EtagMismatchError, NotFoundError
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.run_event import RunStarted
-from parley_server.storage.repositories import PageRequest, RunFilter
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import RunFilter
 from parley_server.storage.sql.store import SqlStore
 from parley_server.storage.sql.tables import metadata
 from sqlalchemy import select

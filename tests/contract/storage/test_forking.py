@@ -6,7 +6,8 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import NotFoundError, RequestIdReusedError
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.message import AssistantItem, Item, Message
-from parley_server.storage.repositories import ConversationRepository, PageRequest
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import ConversationRepository
 from parley_server.storage.sql.store import SqlStore
 
 TURNS = 20

@@ -9,7 +9,8 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import NotFoundError, RequestIdReusedError
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.note import MAX_NOTES, NotesFullError
-from parley_server.storage.repositories import NoteRepository, PageRequest
+from parley_server.storage.note_repository import NoteRepository
+from parley_server.storage.page import PageRequest
 from parley_server.storage.sql.store import SqlStore
 from parley_server.storage.sql.tables import notes as notes_table
 from sqlalchemy import insert

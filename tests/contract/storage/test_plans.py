@@ -17,7 +17,8 @@ from parley_server.domain.run import RunState
 from parley_server.domain.run_event import RunStarted
 from parley_server.domain.tool import ToolCallStatus
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
-from parley_server.storage.repositories import ApprovalFilter, PageRequest, RunFilter, ToolCallFilter, UserStore
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import ApprovalFilter, RunFilter, ToolCallFilter, UserStore
 from parley_server.storage.sql.database import Database, Row
 from parley_server.storage.sql.store import SqlStore, open_store
 from postgres_server import session_on

@@ -22,7 +22,8 @@ from parley_server.domain.principal import Principal, PrincipalKind
 from parley_server.domain.run import ConcurrencyPolicy, RunEnd, RunSpec, RunState, StopReason
 from parley_server.domain.run_event import RunStarted
 from parley_server.domain.usage import Usage
-from parley_server.storage.repositories import PageRequest, RunFilter
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import RunFilter
 from parley_server.storage.run_log import FinishedItem, RunConclusion
 from parley_server.storage.sql.store import SqlStore
 

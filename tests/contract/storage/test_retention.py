@@ -23,7 +23,8 @@ from parley_server.domain.run_event import (
     StoredEvent,
     TextDelta,
 )
-from parley_server.storage.repositories import PageRequest, RunFilter
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import RunFilter
 from parley_server.storage.retention import RetentionSettings, Sweeper
 from parley_server.storage.sql.store import SqlStore
 from parley_server.storage.sql.tables import metadata

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import ConversationChanges
 from parley_server.domain.errors import PageTokenInvalidError
-from parley_server.storage.repositories import PageRequest, UserStore
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import UserStore
 from parley_server.storage.sql.search import words_of
 from parley_server.storage.sql.store import SqlStore
 

@@ -15,7 +15,8 @@ from parley_server.domain.identifiers import new_id
 from parley_server.domain.run import Run, RunState
 from parley_server.domain.run_event import ApprovalResolved, RunStarted, RunWaiting
 from parley_server.domain.tool import ToolEffect
-from parley_server.storage.repositories import ApprovalFilter, PageRequest
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import ApprovalFilter
 from parley_server.storage.sql.store import SqlStore
 
 YES, NO = ApprovalAnswer(is_approved=True), ApprovalAnswer(is_approved=False, reason="no")

@@ -12,7 +12,7 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import NotFoundError, RequestIdReusedError
 from parley_server.domain.idempotency import Idempotency, RepeatableRequest
 from parley_server.domain.principal import PrincipalKind
-from parley_server.storage.repositories import PageRequest
+from parley_server.storage.page import PageRequest
 from parley_server.storage.sql.store import SqlStore
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)

@@ -14,7 +14,7 @@ from parley_server.domain.run import Run
 from parley_server.domain.run_event import RunStarted, ToolCallFinished, ToolCallStarted
 from parley_server.domain.tool import CallRecord, CallState, ToolCallStatus, ToolEffect
 from parley_server.domain.usage import Usage
-from parley_server.storage.repositories import PageRequest
+from parley_server.storage.page import PageRequest
 from parley_server.storage.run_log import FinishedItem, RunConclusion
 from parley_server.storage.sql.store import SqlStore
 

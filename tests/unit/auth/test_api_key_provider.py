@@ -10,8 +10,8 @@ from parley_server.auth.api_key import PresentedKey
 from parley_server.auth.api_key_provider import ApiKeyProvider
 from parley_server.auth.factory import AuthChain
 from parley_server.auth.provider import NOT_MINE, Credentials, NotMine
+from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.domain.api_key import ApiKey, Rotation, StoredKey
-from parley_server.domain.errors import CredentialsInvalidError
 from parley_server.domain.principal import Principal, PrincipalKind
 
 HASH_KEY = b"k" * 32

@@ -8,14 +8,14 @@ from parley_server.auth.factory import AuthChain, AuthSettings, ProviderParts, b
 from parley_server.auth.local import LocalProvider, operating_system_user
 from parley_server.auth.policy import AccessPolicy, MethodWithoutRuleError, Rule
 from parley_server.auth.provider import NOT_MINE, AuthProvider, Credentials, NotMine
-from parley_server.domain.api_key import StoredKey
-from parley_server.domain.errors import (
+from parley_server.domain.access_errors import (
     AuthUnavailableError,
     CredentialsInvalidError,
     PrincipalNotAllowedError,
     ScopeMissingError,
-    StorageUnavailableError,
 )
+from parley_server.domain.api_key import StoredKey
+from parley_server.domain.errors import StorageUnavailableError
 from parley_server.domain.principal import ALL_SCOPES, Principal, PrincipalKind, is_user_id
 
 ANN = Principal(kind=PrincipalKind.USER, subject="ann", method="test", scopes=frozenset({"runs:read"}))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from parley_server.auth import failure_limiter
 from parley_server.auth.failure_limiter import LOCAL_FACTOR, WINDOW_S, FailureLimiter
 from parley_server.auth.peer import LOCAL_ORIGIN, origin_of
-from parley_server.domain.errors import AuthRateLimitedError
+from parley_server.domain.access_errors import AuthRateLimitedError
 
 
 class Clock:

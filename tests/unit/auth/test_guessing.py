@@ -7,8 +7,9 @@ import pytest
 from parley_server.auth.api_key import PresentedKey
 from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chain
 from parley_server.auth.provider import Credentials
+from parley_server.domain.access_errors import AuthUnavailableError
 from parley_server.domain.api_key import ApiKey, StoredKey
-from parley_server.domain.errors import AuthUnavailableError, ParleyError
+from parley_server.domain.errors import ParleyError
 from parley_server.domain.principal import PrincipalKind
 
 HASH_KEY = b"k" * 32

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from parley_server.auth.api_key import PREFIX, PresentedKey
 from parley_server.auth.provider import BUDGET_S, NOT_MINE, AuthProvider, Credentials, NotMine
+from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.domain.api_key import ApiKey, StoredKey
-from parley_server.domain.errors import CredentialsInvalidError
 from parley_server.domain.principal import Principal
 
 CACHE_S = 1.0

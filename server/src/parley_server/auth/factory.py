@@ -14,7 +14,7 @@ from parley_server.auth.failure_limiter import MAX_FAILURES, FailureLimiter
 from parley_server.auth.local import LocalProvider
 from parley_server.auth.peer import origin_of
 from parley_server.auth.provider import AuthProvider, Credentials, NotMine
-from parley_server.domain.errors import AuthRateLimitedError, AuthUnavailableError, CredentialsInvalidError
+from parley_server.domain.access_errors import AuthRateLimitedError, AuthUnavailableError, CredentialsInvalidError
 from parley_server.domain.principal import Principal
 
 ProviderType = Literal["api_key", "local"]

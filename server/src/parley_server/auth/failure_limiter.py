@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from parley_server.auth.peer import LOCAL_ORIGIN
-from parley_server.domain.errors import AuthRateLimitedError
+from parley_server.domain.access_errors import AuthRateLimitedError
 
 MAX_FAILURES = 20
 WINDOW_S = 60.0

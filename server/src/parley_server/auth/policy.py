@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from parley_server.domain.errors import PrincipalNotAllowedError, ScopeMissingError
+from parley_server.domain.access_errors import PrincipalNotAllowedError, ScopeMissingError
 from parley_server.domain.principal import Principal, PrincipalKind
 
 

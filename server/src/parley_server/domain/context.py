@@ -13,7 +13,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
-from parley_server.domain.errors import ClockSkewError, UserMismatchError
+from parley_server.domain.access_errors import ClockSkewError, UserMismatchError
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.principal import Principal, UserId
 

@@ -1,6 +1,5 @@
 """What can go wrong, in Parley's own words: a kind (a gRPC status), a stable reason, a sentence and details."""
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
@@ -174,99 +173,6 @@ class UnknownModelError(InvalidRequestError):
         super().__init__(f"{field}: {fault}", violations=[Violation(field, fault)])
 
 
-class MalformedMessageError(ParleyError):
-    """The call carries no message, a cut one, or bytes that are not the request's type."""
-
-    kind = ErrorKind.INVALID_ARGUMENT
-    reason = Reason.MALFORMED_MESSAGE
-
-
-class ContextInvalidError(ParleyError):
-    """The RequestContext in the call's metadata is doubled, unreadable or out of bounds."""
-
-    kind = ErrorKind.INVALID_ARGUMENT
-    reason = Reason.CONTEXT_INVALID
-
-
-class ClockSkewError(ParleyError):
-    """The context's timestamp is too far from the server's clock."""
-
-    kind = ErrorKind.INVALID_ARGUMENT
-    reason = Reason.CLOCK_SKEW
-
-
-class MetadataTooLargeError(ParleyError):
-    """The call's metadata is over the limit."""
-
-    kind = ErrorKind.RESOURCE_EXHAUSTED
-    reason = Reason.METADATA_TOO_LARGE
-
-
-class MessageTimeoutError(ParleyError):
-    """The request's message did not arrive in time."""
-
-    kind = ErrorKind.DEADLINE_EXCEEDED
-    reason = Reason.MESSAGE_TIMEOUT
-
-
-class CallTimeoutError(ParleyError):
-    """The call was not answered in the time that a caller without a deadline of his own gets."""
-
-    kind = ErrorKind.DEADLINE_EXCEEDED
-    reason = Reason.CALL_TIMEOUT
-
-
-class CredentialsInvalidError(ParleyError):
-    """The credential is missing or bad; one text for all causes."""
-
-    kind = ErrorKind.UNAUTHENTICATED
-    reason = Reason.CREDENTIALS_INVALID
-
-    def __init__(self) -> None:
-        super().__init__("missing or invalid credentials")
-
-
-class AuthUnavailableError(ParleyError):
-    """The provider could not decide; nobody is let in meanwhile."""
-
-    kind = ErrorKind.UNAVAILABLE
-    reason = Reason.AUTH_UNAVAILABLE
-
-
-class AuthRateLimitedError(ParleyError):
-    """Too many bad credentials came from the caller's address; nothing from there is looked at for a while."""
-
-    kind = ErrorKind.RESOURCE_EXHAUSTED
-    reason = Reason.AUTH_RATE_LIMITED
-
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__("too many bad credentials from this address", retry_after_s=retry_after_s)
-
-
-class UserMismatchError(ParleyError):
-    """The context claims a user whom the credential may not speak for."""
-
-    kind = ErrorKind.PERMISSION_DENIED
-    reason = Reason.USER_MISMATCH
-
-
-class ScopeMissingError(ParleyError):
-    """The credential lacks the scope the method asks for."""
-
-    kind = ErrorKind.PERMISSION_DENIED
-    reason = Reason.SCOPE_MISSING
-
-
-class PrincipalNotAllowedError(ParleyError):
-    """The method is for the other kind of caller."""
-
-    kind = ErrorKind.PERMISSION_DENIED
-    reason = Reason.PRINCIPAL_NOT_ALLOWED
-
-    def __init__(self, allowed: str) -> None:
-        super().__init__(f"only a {allowed} may call this method", metadata={"principal_kind": allowed})
-
-
 class NotFoundError(ParleyError):
     """No such object for this user; the same words whether it is absent or somebody else's."""
 
@@ -285,13 +191,6 @@ class CursorAheadError(ParleyError):
 
     def __init__(self, last_seq: int) -> None:
         super().__init__("after_seq lies beyond the end of the run's log", metadata={"last_seq": str(last_seq)})
-
-
-class SlowConsumerError(ParleyError):
-    """The client did not take a message for so long that the call was ended; re-attach with `after_seq`."""
-
-    kind = ErrorKind.ABORTED
-    reason = Reason.SLOW_CONSUMER
 
 
 class RequestIdReusedError(ParleyError):
@@ -354,27 +253,6 @@ class PageTokenInvalidError(ParleyError):
 
     def __init__(self) -> None:
         super().__init__("page_token is not valid for this caller and this list")
-
-
-class ServerDrainingError(ParleyError):
-    """The server is stopping; nothing is lost, try again."""
-
-    kind = ErrorKind.UNAVAILABLE
-    reason = Reason.SERVER_DRAINING
-
-    def __init__(self) -> None:
-        super().__init__("the server is stopping; try again", retry_after_s=1.0)
-
-
-class ServerOverloadedError(ParleyError):
-    """The server is behind with its work; nothing was done, try again."""
-
-    kind = ErrorKind.UNAVAILABLE
-    reason = Reason.SERVER_OVERLOADED
-
-    def __init__(self) -> None:
-        # Not all at once: who is refused together should not come back together.
-        super().__init__("the server is behind with its work; try again", retry_after_s=random.uniform(1, 3))  # noqa: S311  # no secret
 
 
 class StorageUnavailableError(ParleyError):

@@ -29,7 +29,6 @@ class RunState(StrEnum):
 
 
 TERMINAL_STATES = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.EXPIRED})
-LIVE_STATES = frozenset(RunState) - TERMINAL_STATES
 
 
 class StopReason(StrEnum):

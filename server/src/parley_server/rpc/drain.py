@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from parley_server.cut_off import CutOff
-from parley_server.domain.errors import ServerDrainingError
+from parley_server.domain.call_errors import ServerDrainingError
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ from contextlib import suppress
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2 as pb  # type: ignore[import-untyped]  # its stubs lack List
 
-from parley_server.domain.errors import NotFoundError, ServerDrainingError
+from parley_server.domain.call_errors import ServerDrainingError
+from parley_server.domain.errors import NotFoundError
 from parley_server.rpc.drain import Drain
 
 HEALTH_DESCRIPTOR: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["Health"]

@@ -12,8 +12,8 @@ from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
+from parley_server.domain.call_errors import ServerOverloadedError
 from parley_server.domain.context import RequestContext
-from parley_server.domain.errors import ServerOverloadedError
 from parley_server.rpc.descriptor_index import DescriptorIndex, with_dependencies
 from parley_server.rpc.drain import Drain
 

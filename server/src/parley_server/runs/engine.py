@@ -17,14 +17,10 @@ import structlog
 from parley_server.agents.output_schema import read_output_schema
 from parley_server.agents.registry import AgentRegistry
 from parley_server.domain.approval import Approval, ApprovalAnswer
+from parley_server.domain.call_errors import ServerDrainingError
 from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
-from parley_server.domain.errors import (
-    InvalidRequestError,
-    ParleyError,
-    ServerDrainingError,
-    StorageUnavailableError,
-)
+from parley_server.domain.errors import InvalidRequestError, ParleyError, StorageUnavailableError
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.run import ConcurrencyPolicy, DisconnectPolicy, Run, RunEnd, RunSpec, RunState
 from parley_server.llm.model_catalog import ModelCatalog

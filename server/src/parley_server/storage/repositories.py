@@ -2,41 +2,25 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from parley_server.domain.api_key import ApiKey, Rotation, StoredKey
 from parley_server.domain.approval import Approval, ApprovalAnswer, ApprovalState
 from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import Conversation, ConversationChanges
-from parley_server.domain.idempotency import Idempotency, RepeatableRequest
+from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.message import Message
-from parley_server.domain.note import Note
 from parley_server.domain.recorded_call import RecordedCall
 from parley_server.domain.resolution import CallOutcome
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import HistoryTruncated, StoredEvent
 from parley_server.domain.tool import ToolCallStatus
 from parley_server.domain.whole_result import ResultPiece
+from parley_server.storage.api_key_repository import ApiKeyRepository
+from parley_server.storage.note_repository import NoteRepository
+from parley_server.storage.page import Page, PageRequest
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """One page of a list, newest first unless the method says otherwise; `next_token` is empty at the end."""
-
-    items: tuple[T, ...]
-    next_token: str
-
-
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """Which page: at most `size` items after the place `token` names (empty: the first page)."""
-
-    size: int
-    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,70 +257,6 @@ class ToolCallRepository(Protocol):
 
     async def result_for_run(self, result_id: str, run_id: str) -> str:
         """Return a whole result that the conversation of a run of the user's has. Raises NotFoundError."""
-        ...
-
-
-class NoteRepository(Protocol):
-    """What agents have kept of the user. It stays until it is deleted, whatever becomes of the conversations."""
-
-    async def add(self, text: str, idempotency: Idempotency | None = None) -> Note:
-        """Store a note; the same idempotency record answers with the first one.
-
-        Raises:
-            NotesFullError: the user has MAX_NOTES of them.
-            NotFoundError: the first one is deleted meanwhile.
-            RequestIdReusedError: the request id was used for another request.
-        """
-        ...
-
-    async def find(self, query: str = "", limit: int = 20) -> tuple[Note, ...]:
-        """Return at most `limit` notes in which every word of `query` occurs, newest first.
-
-        Words are as in `ConversationRepository.list`; without one, all notes match.
-        """
-        ...
-
-    async def delete(self, note_id: str) -> None:
-        """Delete one. Raises NotFoundError."""
-        ...
-
-    async def delete_all(self) -> None:
-        """Delete all of the user's, step by step; after an error what is left can be deleted by calling again."""
-        ...
-
-
-class ApiKeyRepository(Protocol):
-    """All API keys; for administrators only, which the access policy sees to."""
-
-    async def create(self, stored: StoredKey, request: RepeatableRequest | None = None) -> tuple[ApiKey, bool]:
-        """Store a new key and return it with True; what an equal request made before, as it is now, with False.
-
-        Raises:
-            RequestIdReusedError: the request id was used for another request.
-        """
-        ...
-
-    async def list(self, page: PageRequest) -> Page[ApiKey]:
-        """List, latest created first."""
-        ...
-
-    async def rotate(
-        self, key_id: str, secret_hash: bytes, rotation: Rotation, request: RepeatableRequest | None = None
-    ) -> tuple[ApiKey, bool]:
-        """Give a key a new secret and return it with True; when an equal request did so before, with False.
-
-        Raises:
-            NotFoundError: there is no such key, or it is revoked or expired.
-            RequestIdReusedError: the request id was used for another request.
-        """
-        ...
-
-    async def revoke(self, key_id: str, now: datetime) -> ApiKey:
-        """Mark a key revoked; again is no error. Raises NotFoundError."""
-        ...
-
-    async def record_uses(self, uses: Mapping[str, datetime]) -> None:
-        """Note when keys were last used, by their ids; what is older than what is known changes nothing."""
         ...
 
 

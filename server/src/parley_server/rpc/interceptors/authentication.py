@@ -3,7 +3,7 @@
 from typing import Protocol, TypeVar
 
 from parley_server.auth.provider import Credentials
-from parley_server.domain.errors import CredentialsInvalidError
+from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.domain.principal import Principal
 from parley_server.rpc.call import Call, Handler, Method
 from parley_server.rpc.interceptors.interceptor import async_checked

@@ -7,13 +7,13 @@ from typing import Never, TypeAlias, TypeVar, cast
 
 import grpc
 
-from parley_server.domain.errors import (
+from parley_server.domain.call_errors import (
     CallTimeoutError,
     MalformedMessageError,
     MessageTimeoutError,
-    ParleyError,
     SlowConsumerError,
 )
+from parley_server.domain.errors import ParleyError
 from parley_server.rpc.call_metadata import REQUEST_ID_KEY
 from parley_server.rpc.mapping.errors import to_status
 from parley_server.rpc.message_slots import MessageSlots

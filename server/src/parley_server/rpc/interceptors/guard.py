@@ -14,13 +14,13 @@ from typing import TypeAlias, TypeVar
 import grpc
 import structlog
 
-from parley_server.domain.errors import (
+from parley_server.domain.call_errors import (
     MetadataTooLargeError,
-    ParleyError,
     ServerDrainingError,
     ServerOverloadedError,
     SlowConsumerError,
 )
+from parley_server.domain.errors import ParleyError
 from parley_server.metrics.recorder import CallType, MethodRecorder
 from parley_server.rpc.call import Call, Handler, Method, Response
 from parley_server.rpc.call_metadata import read_metadata

@@ -7,8 +7,9 @@ from typing import TypeVar
 
 import structlog
 
+from parley_server.domain.access_errors import ContextInvalidError, CredentialsInvalidError
 from parley_server.domain.context import ContextClaim, RequestContext
-from parley_server.domain.errors import ContextInvalidError, CredentialsInvalidError, ParleyError
+from parley_server.domain.errors import ParleyError
 from parley_server.rpc.call import Call, Handler, Method, present
 from parley_server.rpc.call_metadata import CallMetadata
 from parley_server.rpc.interceptors.interceptor import checked

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
-from parley_server.domain.errors import MalformedMessageError
+from parley_server.domain.call_errors import MalformedMessageError
 from parley_server.rpc.call import Call, Handler, Method
 from parley_server.rpc.interceptors.interceptor import async_checked
 from parley_server.rpc.message_rules import validate

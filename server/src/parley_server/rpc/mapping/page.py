@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import TypeVar
 
 from parley_server.domain.errors import PageTokenInvalidError
-from parley_server.storage.repositories import Page, PageRequest
+from parley_server.storage.page import Page, PageRequest
 
 T = TypeVar("T")
 

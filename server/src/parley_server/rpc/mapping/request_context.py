@@ -10,8 +10,9 @@ from google.protobuf.message import DecodeError
 from parley.v1 import request_context_pb2 as pb
 from pydantic import ValidationError
 
+from parley_server.domain.access_errors import ContextInvalidError
 from parley_server.domain.context import MAX_CONTEXT_BYTES, ClientInfo, ContextClaim, RequestContext
-from parley_server.domain.errors import ContextInvalidError, Violation
+from parley_server.domain.errors import Violation
 from parley_server.rpc.mapping.timestamps import to_datetime, to_timestamp
 
 BINARY_KEY = "parley-context-bin"

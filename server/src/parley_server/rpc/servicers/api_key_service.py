@@ -8,7 +8,7 @@ from parley_server.domain.context import RequestContext
 from parley_server.rpc.mapping.api_key import read_principal, write_api_key
 from parley_server.rpc.mapping.idempotency import repeatable_request
 from parley_server.rpc.mapping.page import read_page
-from parley_server.storage.repositories import Page, PageRequest
+from parley_server.storage.page import Page, PageRequest
 
 
 class ApiKeyServicer:

@@ -9,7 +9,8 @@ from parley_server.domain.message import Message, ToolCallItem
 from parley_server.domain.whole_result import MAX_WHOLE_BYTES
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.mapping.export import conversation_line, message_lines, result_lines
-from parley_server.storage.repositories import PageRequest, UserStore
+from parley_server.storage.page import PageRequest
+from parley_server.storage.repositories import UserStore
 
 # So many messages of the largest kind are as much as may be in memory at once.
 PAGE_SIZE = 16

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from parley_server.domain.api_key import ApiKey, Rotation, StoredKey
 from parley_server.domain.errors import NotFoundError
 from parley_server.domain.idempotency import RepeatableRequest
-from parley_server.storage.repositories import Page, PageRequest
+from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql import request_ids
 from parley_server.storage.sql.database import Database, to_micros
 from parley_server.storage.sql.paging import PageTokens

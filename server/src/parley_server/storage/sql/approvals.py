@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Select, bindparam, select
 from parley_server.domain.approval import Approval, ApprovalAnswer
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import NotFoundError
-from parley_server.storage.repositories import ApprovalFilter, Page, PageRequest
+from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.repositories import ApprovalFilter
 from parley_server.storage.sql.approval_writes import GET, OF_LIVING_CONVERSATION, Deciding, approval_of
 from parley_server.storage.sql.database import Database, Row, to_micros
 from parley_server.storage.sql.expiry import is_alive, of_living_conversation

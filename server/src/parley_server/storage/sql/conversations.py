@@ -12,7 +12,7 @@ from parley_server.domain.errors import NotFoundError
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.message import Message
-from parley_server.storage.repositories import Page, PageRequest
+from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql import request_ids, resolutions
 from parley_server.storage.sql.conversation_writes import change_conversation, insert_conversation
 from parley_server.storage.sql.database import Database, to_micros

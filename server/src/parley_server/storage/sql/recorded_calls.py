@@ -12,7 +12,8 @@ from parley_server.domain.recorded_call import RecordedCall
 from parley_server.domain.resolution import CallOutcome
 from parley_server.domain.tool import ToolCallStatus
 from parley_server.domain.whole_result import MAX_WHOLE_BYTES, ResultPiece
-from parley_server.storage.repositories import Page, PageRequest, ToolCallFilter
+from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.repositories import ToolCallFilter
 from parley_server.storage.sql import resolutions, tool_results
 from parley_server.storage.sql.call_listing import CALLS, filter_parameters, listing, place_parameters
 from parley_server.storage.sql.database import Database, Row, from_micros, to_micros

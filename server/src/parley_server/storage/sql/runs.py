@@ -13,7 +13,8 @@ from parley_server.domain.errors import CursorAheadError, NotFoundError, Storage
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import HistoryTruncated, StoredEvent
-from parley_server.storage.repositories import Acceptance, Page, PageRequest, RunFilter
+from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.repositories import Acceptance, RunFilter
 from parley_server.storage.sql import request_ids
 from parley_server.storage.sql.acceptance import FIRST_TOKEN, RunAcceptance
 from parley_server.storage.sql.database import Database, Row, to_micros

@@ -8,10 +8,10 @@ from datetime import timedelta
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run_event import EventCodec
 from parley_server.metrics.recorder import SILENT, Recorder
+from parley_server.storage.note_repository import NoteRepository
 from parley_server.storage.repositories import (
     ApprovalRepository,
     ConversationRepository,
-    NoteRepository,
     RunRepository,
     ToolCallRepository,
     UserStore,

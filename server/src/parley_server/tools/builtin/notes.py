@@ -14,7 +14,8 @@ from parley_server.domain.errors import NotFoundError, StorageUnavailableError
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.note import MAX_NOTE_BYTES, MAX_NOTES, Note, NotesFullError
 from parley_server.domain.tool import ToolEffect
-from parley_server.storage.repositories import NoteRepository, Store
+from parley_server.storage.note_repository import NoteRepository
+from parley_server.storage.repositories import Store
 from parley_server.tools.errors import ToolError
 from parley_server.tools.tool import Tool, ToolContext, tool
 

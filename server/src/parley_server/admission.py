@@ -1,0 +1,46 @@
+"""Who is let in, composed of the settings: the chain of providers, and the keys it looks up."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chain
+from parley_server.auth.key_administration import KeyAdministration
+from parley_server.auth.last_use import LastUses
+from parley_server.domain.api_key import ApiKey
+from parley_server.installation import hash_key_of, make_data_dir, open_installed_store
+from parley_server.rpc.listener import Listener
+from parley_server.settings import Settings
+from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.sql.store import SqlStore
+
+Keys = KeyAdministration[PageRequest, Page[ApiKey]]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who is let in, and the keys that let him."""
+
+    chain: AuthChain
+    keys: Keys
+
+
+def build_access(settings: Settings, store: SqlStore, hash_key: bytes, last_uses: LastUses) -> Access:
+    """Build the chain that the settings ask for, and the administration of its keys."""
+    types = settings.auth.provider_types(listens_locally=Listener.parse(settings.server.listen).is_local)
+    parts = ProviderParts(store.api_keys, hash_key, last_uses.note, settings.auth.max_failures_per_minute)
+    chain = build_auth_chain(types, parts)
+    return Access(chain, KeyAdministration(store.api_keys, hash_key, on_change=chain.forget))
+
+
+@asynccontextmanager
+async def key_administration(settings: Settings) -> AsyncIterator[Keys]:
+    """Open the keys of an installation, beside a running server or without one.
+
+    Raises:
+        StartError: the database cannot be reached, or is of another version and may not be upgraded from here.
+    """
+    make_data_dir(settings)
+    hash_key = hash_key_of(settings)
+    async with open_installed_store(settings, hash_key, serves=False) as store:
+        yield KeyAdministration(store.api_keys, hash_key)

@@ -1,0 +1,68 @@
+"""What keeps a caller out: his credential, whom he claims to speak for, and what he may do."""
+
+from parley_server.domain.errors import ErrorKind, ParleyError, Reason
+
+
+class ContextInvalidError(ParleyError):
+    """The RequestContext in the call's metadata is doubled, unreadable or out of bounds."""
+
+    kind = ErrorKind.INVALID_ARGUMENT
+    reason = Reason.CONTEXT_INVALID
+
+
+class ClockSkewError(ParleyError):
+    """The context's timestamp is too far from the server's clock."""
+
+    kind = ErrorKind.INVALID_ARGUMENT
+    reason = Reason.CLOCK_SKEW
+
+
+class CredentialsInvalidError(ParleyError):
+    """The credential is missing or bad; one text for all causes."""
+
+    kind = ErrorKind.UNAUTHENTICATED
+    reason = Reason.CREDENTIALS_INVALID
+
+    def __init__(self) -> None:
+        super().__init__("missing or invalid credentials")
+
+
+class AuthUnavailableError(ParleyError):
+    """The provider could not decide; nobody is let in meanwhile."""
+
+    kind = ErrorKind.UNAVAILABLE
+    reason = Reason.AUTH_UNAVAILABLE
+
+
+class AuthRateLimitedError(ParleyError):
+    """Too many bad credentials came from the caller's address; nothing from there is looked at for a while."""
+
+    kind = ErrorKind.RESOURCE_EXHAUSTED
+    reason = Reason.AUTH_RATE_LIMITED
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("too many bad credentials from this address", retry_after_s=retry_after_s)
+
+
+class UserMismatchError(ParleyError):
+    """The context claims a user whom the credential may not speak for."""
+
+    kind = ErrorKind.PERMISSION_DENIED
+    reason = Reason.USER_MISMATCH
+
+
+class ScopeMissingError(ParleyError):
+    """The credential lacks the scope the method asks for."""
+
+    kind = ErrorKind.PERMISSION_DENIED
+    reason = Reason.SCOPE_MISSING
+
+
+class PrincipalNotAllowedError(ParleyError):
+    """The method is for the other kind of caller."""
+
+    kind = ErrorKind.PERMISSION_DENIED
+    reason = Reason.PRINCIPAL_NOT_ALLOWED
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"only a {allowed} may call this method", metadata={"principal_kind": allowed})
