@@ -12,7 +12,7 @@ from contract.storage.conftest import OpenStore
 from contract.storage.test_repositories import spec
 from parley.v1 import run_event_pb2, run_pb2
 from parley_server.domain.context import RequestContext
-from parley_server.domain.errors import QueueFullError
+from parley_server.domain.errors import NotFoundError, QueueFullError
 from parley_server.domain.run import ConcurrencyPolicy, RunSpec, RunState
 from parley_server.domain.run_event import RunStarted, TextDelta
 
@@ -152,3 +152,19 @@ async def test_each_of_many_interrupts_at_once_is_accepted_and_ends(
     assert set(ends) <= {SUCCEEDED, INTERRUPTED}
     assert SUCCEEDED in ends
     assert not after_all.active_run_id
+
+
+async def test_nobody_keeps_anothers_run_from_ending_by_the_id_of_its_conversation(
+    open_same_store: OpenStore, ann: RequestContext, bob: RequestContext
+) -> None:
+    model = TalkingModel()
+    async with open_same_store() as store, an_engine(store, model, []) as engine:
+        first, conversation_id = await talking_run(engine, ann, model)
+        wish = interrupting("now", conversation_id)
+        # What it holds up is a moment of a race; so it is asked for what it would hold up.
+        assert engine._to_interrupt(ann, wish) is not None
+        assert engine._to_interrupt(bob, wish) is None
+        with pytest.raises(NotFoundError):
+            await engine.start(bob, wish, None)
+        model.may_end.set()
+        assert end_of(await history_of(store, ann, first)) == SUCCEEDED

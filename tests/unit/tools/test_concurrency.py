@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from parley_server.domain.per_user import UserKey
 from parley_server.domain.tool import CallState, ToolCallStatus, ToolEffect
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.limits import CallLimits
@@ -164,14 +165,16 @@ async def test_places_are_given_in_order_and_none_is_lost_by_who_gives_up() -> N
 async def test_nothing_is_kept_of_users_without_calls() -> None:
     users, tool = UserPlaces(), made_tool("a", per_user_concurrency=1).spec
     for number in range(1000):
-        assert users.take(f"user{number}", tool)
-        users.leave(f"user{number}", tool)
+        user = UserKey(context_of(f"user{number}"))
+        assert users.take(user, tool)
+        users.leave(user, tool)
     assert len(users) == 0
+    ann = UserKey(context_of("ann"))
     for gives_up_first in (True, False):
-        assert users.take("ann", tool)
-        waiting = asyncio.create_task(users.wait("ann", tool))
+        assert users.take(ann, tool)
+        waiting = asyncio.create_task(users.wait(ann, tool))
         await asyncio.sleep(0)
         for give_up in (gives_up_first, not gives_up_first):
-            waiting.cancel() if give_up else users.leave("ann", tool)
+            waiting.cancel() if give_up else users.leave(ann, tool)
         await asyncio.wait({waiting})
         assert len(users) == 0

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import structlog
 
 from parley_server.domain.approval import Approval, ApprovalAnswer
+from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import StorageUnavailableError
 from parley_server.domain.run import RunEnd
 from parley_server.domain.run_event import ApprovalResolved
@@ -114,10 +115,10 @@ class WaitingRuns:
                 raise
         return approval
 
-    def undecided(self, conversation_id: str) -> AbstractAsyncContextManager[bool] | None:
-        """Find a run of a conversation that waits; return what keeps it from going on for a block. See `Execution`."""
+    def undecided(self, context: RequestContext, conversation_id: str) -> AbstractAsyncContextManager[bool] | None:
+        """Find a run of a user's conversation that waits; return what keeps it from going on. See `Execution`."""
         for waiting in self._runs.values():
-            if waiting.job.run.conversation_id == conversation_id and not waiting.is_ending:
+            if waiting.job.is_of(context, conversation_id) and not waiting.is_ending:
                 return self._undecided(waiting)
         return None
 

@@ -22,6 +22,7 @@ from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import InvalidRequestError, ParleyError, StorageUnavailableError
 from parley_server.domain.idempotency import Idempotency
+from parley_server.domain.per_user import UserKey
 from parley_server.domain.run import ConcurrencyPolicy, DisconnectPolicy, Run, RunEnd, RunSpec, RunState
 from parley_server.llm.model_catalog import ModelCatalog
 from parley_server.metrics.recorder import SILENT, Gauge, Recorder
@@ -176,7 +177,7 @@ class RunEngine:
         self._draining = True
         for job, timer in self._waiting.values():
             timer.cancel()
-            self._presence.forget(job.run.run_id)
+            self._presence.forget(UserKey(job.context), job.run.run_id)
         self._approvals.stop()
         for execution in tuple(self._executions.values()):
             execution.park()
@@ -228,7 +229,7 @@ class RunEngine:
     async def _accept(self, context: RequestContext, spec: RunSpec, idempotency: Idempotency | None) -> Run:
         began = time.monotonic()
         async with AsyncExitStack() as stack:
-            while (undecided := self._to_interrupt(spec)) is not None:
+            while (undecided := self._to_interrupt(context, spec)) is not None:
                 # Too late for that one; then for the one that follows it.
                 if await stack.enter_async_context(undecided):
                     break
@@ -245,14 +246,14 @@ class RunEngine:
             self._wait(job)
         return acceptance.run
 
-    def _to_interrupt(self, spec: RunSpec) -> AbstractAsyncContextManager[bool] | None:
-        """Find what a new run is going to interrupt, so that it neither ends by itself meanwhile nor goes on."""
+    def _to_interrupt(self, context: RequestContext, spec: RunSpec) -> AbstractAsyncContextManager[bool] | None:
+        """Find what a user's new run is going to interrupt, so that it neither ends by itself meanwhile nor goes on."""
         if spec.concurrency_policy is not ConcurrencyPolicy.INTERRUPT or not spec.conversation_id:
             return None
         for execution in self._executions.values():
-            if execution.conversation_id == spec.conversation_id:
+            if execution.is_of(context, spec.conversation_id):
                 return execution.undecided()
-        return self._approvals.undecided(spec.conversation_id)
+        return self._approvals.undecided(context, spec.conversation_id)
 
     def _interrupt(self, run_id: str) -> None:
         """Stop a run that is CANCELLING for the sake of another."""
@@ -267,7 +268,7 @@ class RunEngine:
     def _expect(self, job: RunJob) -> None:
         """Have the run cancelled when its caller is gone, if that is its policy."""
         if job.spec.disconnect_policy is DisconnectPolicy.CANCEL:
-            self._presence.expect(job.run.run_id, job.context.user_id, job.grace_end_time)
+            self._presence.expect(job.context, job.run.run_id, job.grace_end_time)
 
     def _launch(self, job: RunJob) -> None:
         if self._draining:
@@ -277,9 +278,9 @@ class RunEngine:
         store = self._store.for_user(job.context)
         execution = Execution(job, self._agents, appender, store, self._recorder, self._approval_expiry)
         self._executions[run_id] = execution
-        execution.performed_by(self._spawn(self._perform(run_id, execution)))
+        execution.performed_by(self._spawn(self._perform(UserKey(job.context), run_id, execution)))
 
-    async def _perform(self, run_id: str, execution: Execution) -> None:
+    async def _perform(self, user: UserKey, run_id: str, execution: Execution) -> None:
         outcome: str | RunJob = ""
         try:
             outcome = await execution.perform()
@@ -289,7 +290,7 @@ class RunEngine:
         finally:
             del self._executions[run_id]
             if isinstance(outcome, str):
-                self._presence.forget(run_id)
+                self._presence.forget(user, run_id)
         if isinstance(outcome, str):
             self._launch_next(outcome)
         elif not self._draining:
@@ -330,7 +331,7 @@ class RunEngine:
         """End a run that is not at work."""
         appender = self._worker_store.appender(job.run.run_id)
         next_run_id = await conclude(appender, job.transcript, end, self._recorder)
-        self._presence.forget(job.run.run_id)
+        self._presence.forget(UserKey(job.context), job.run.run_id)
         self._launch_next(next_run_id)
 
     def _spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:

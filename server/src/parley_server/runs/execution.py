@@ -71,6 +71,10 @@ class RunJob:
     cancel_reason: StopReason | None = None
     grace_end_time: datetime | None = None
 
+    def is_of(self, context: RequestContext, conversation_id: str) -> bool:
+        """Tell whether this is a run of a user's conversation."""
+        return self.context.user_id == context.user_id and self.run.conversation_id == conversation_id
+
 
 def _said_of(approvals: Sequence[Approval], calls: Sequence[CallRecord]) -> list[Approval]:
     """Return what the user was asked before about calls that are still open: one may ask more than once."""
@@ -177,10 +181,9 @@ class Execution:
         self._wish: RunEnd | None = None
         self._parked = False
 
-    @property
-    def conversation_id(self) -> str:
-        """The conversation that waits for the run."""
-        return self._job.run.conversation_id
+    def is_of(self, context: RequestContext, conversation_id: str) -> bool:
+        """Tell whether this performs a run of a user's conversation."""
+        return self._job.is_of(context, conversation_id)
 
     def performed_by(self, task: asyncio.Task[None]) -> None:
         """Learn the task to stop on `cancel` and `park`."""

@@ -9,6 +9,7 @@ import structlog
 
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import StorageUnavailableError
+from parley_server.domain.per_user import UserKey, UserMap
 from parley_server.storage.run_log import OwnershipLostError
 from parley_server.storage.worker_store import WorkerStore
 
@@ -23,7 +24,7 @@ class _Followed:
     """A run that needs somebody. The lock is held while its grace is stored, so that the store has the last word."""
 
     run_id: str
-    user_id: str
+    user: UserKey
     calls: int = 0
     grace_end_time: datetime | None = None
     timer: asyncio.TimerHandle | None = None
@@ -55,17 +56,18 @@ class Presence:
         self._cancel = cancel
         self._spawn = spawn
         self._grace = grace
-        self._runs: dict[str, _Followed] = {}
+        self._runs: UserMap[str, _Followed] = UserMap()
 
-    def expect(self, run_id: str, user_id: str, grace_end_time: datetime | None) -> None:
+    def expect(self, context: RequestContext, run_id: str, grace_end_time: datetime | None) -> None:
         """Take in a run that is cancelled when its caller is gone; a grace that was running goes on."""
-        followed = self._runs[run_id] = _Followed(run_id, user_id)
+        followed = _Followed(run_id, UserKey(context))
+        self._runs.put(followed.user, run_id, followed)
         if grace_end_time is not None:
             self._start_timer(followed, grace_end_time)
 
-    def forget(self, run_id: str) -> None:
+    def forget(self, user: UserKey, run_id: str) -> None:
         """Let go of a run: it has ended, or this process has no more part in it."""
-        followed = self._runs.pop(run_id, None)
+        followed = self._runs.pop(user, run_id)
         if followed is not None and followed.timer is not None:
             followed.timer.cancel()
 
@@ -75,8 +77,8 @@ class Presence:
         Raises:
             StorageUnavailableError: the run's grace goes on.
         """
-        followed = self._runs.get(run_id)
-        if followed is None or followed.user_id != context.user_id:
+        followed = self._runs.get(UserKey(context), run_id)
+        if followed is None:
             return Attendance(lambda _: None)
         followed.calls += 1
         try:
@@ -86,6 +88,9 @@ class Presence:
             raise
         return Attendance(lambda is_lost: self._left(followed, is_lost=is_lost and is_caller))
 
+    def _is_expected(self, followed: _Followed) -> bool:
+        return self._runs.get(followed.user, followed.run_id) is followed
+
     def _left(self, followed: _Followed, *, is_lost: bool) -> None:
         followed.calls -= 1
         # Who is there counts as come back: a lost connection may be noticed long after the next one was made.
@@ -94,7 +99,7 @@ class Presence:
 
     async def _begin_grace(self, followed: _Followed, end_time: datetime) -> None:
         async with followed.lock:
-            if followed.calls or followed.run_id not in self._runs:
+            if followed.calls or not self._is_expected(followed):
                 return
             self._start_timer(followed, end_time)
             _log.info("run_caller_lost", run_id=followed.run_id)
@@ -128,11 +133,11 @@ class Presence:
             await self._worker_store.appender(followed.run_id).set_grace(followed.grace_end_time)
         except OwnershipLostError:
             # It has ended, or another process sees to it.
-            self.forget(followed.run_id)
+            self.forget(followed.user, followed.run_id)
 
     async def _give_up(self, followed: _Followed) -> None:
         """Cancel the run, unless somebody came at the last moment."""
-        while not followed.calls and followed.run_id in self._runs:
+        while not followed.calls and self._is_expected(followed):
             try:
                 await self._cancel(followed.run_id)
             except StorageUnavailableError:

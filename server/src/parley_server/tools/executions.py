@@ -50,7 +50,7 @@ class Executions:
         self._threads = workshop.threads
         self._credentials = workshop.credentials
         self._time = plan.time
-        self._places = RunPlaces(context.user_id, workshop.users, workshop.limits.parallel_calls)
+        self._places = RunPlaces(context, workshop.users, workshop.limits.parallel_calls)
         # Whose places are taken, though they have not begun.
         self._admitted: dict[str, Job] = {}
         self._dispatched: set[str] = set()

@@ -4,6 +4,8 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 
+from parley_server.domain.context import RequestContext
+from parley_server.domain.per_user import UserKey, UserMap
 from parley_server.domain.tool import ToolSpec
 
 
@@ -56,64 +58,64 @@ class UserPlaces:
     """The places of every user: so many calls of one tool at once, in whichever runs. No user waits for another."""
 
     def __init__(self) -> None:
-        self._places: dict[tuple[str, str], Places] = {}
+        self._places: UserMap[str, Places] = UserMap()
 
-    def take(self, user_id: str, tool: ToolSpec) -> bool:
+    def take(self, user: UserKey, tool: ToolSpec) -> bool:
         """Take a place of a user's for a tool, if one is free."""
-        return self._of(user_id, tool).take()
+        return self._of(user, tool).take()
 
-    async def wait(self, user_id: str, tool: ToolSpec) -> None:
+    async def wait(self, user: UserKey, tool: ToolSpec) -> None:
         """Take it as soon as one is free."""
         try:
-            await self._of(user_id, tool).wait()
+            await self._of(user, tool).wait()
         except asyncio.CancelledError:
-            self._drop_idle(user_id, tool)
+            self._drop_idle(user, tool)
             raise
 
-    def leave(self, user_id: str, tool: ToolSpec) -> None:
+    def leave(self, user: UserKey, tool: ToolSpec) -> None:
         """Give it back."""
-        self._of(user_id, tool).leave()
-        self._drop_idle(user_id, tool)
+        self._of(user, tool).leave()
+        self._drop_idle(user, tool)
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def _of(self, user_id: str, tool: ToolSpec) -> Places:
-        return self._places.setdefault((user_id, tool.name), Places(max(tool.per_user_concurrency, 1)))
+    def _of(self, user: UserKey, tool: ToolSpec) -> Places:
+        return self._places.get_or_make(user, tool.name, lambda: Places(max(tool.per_user_concurrency, 1)))
 
-    def _drop_idle(self, user_id: str, tool: ToolSpec) -> None:
+    def _drop_idle(self, user: UserKey, tool: ToolSpec) -> None:
         """Keep nothing of those who have none, or the memory of it would grow with the users."""
-        if self._of(user_id, tool).is_idle:
-            del self._places[user_id, tool.name]
+        if self._of(user, tool).is_idle:
+            self._places.pop(user, tool.name)
 
 
 class RunPlaces:
     """The places of one run's calls: one of the run's and one of the user's for each."""
 
-    def __init__(self, user_id: str, users: UserPlaces, count: int) -> None:
-        self._user_id = user_id
+    def __init__(self, context: RequestContext, users: UserPlaces, count: int) -> None:
+        self._user = UserKey(context)
         self._users = users
         self._own = Places(count)
 
     def take(self, tool: ToolSpec) -> bool:
         """Take what a call of this tool needs, if it is free."""
-        if not self._users.take(self._user_id, tool):
+        if not self._users.take(self._user, tool):
             return False
         if self._own.take():
             return True
-        self._users.leave(self._user_id, tool)
+        self._users.leave(self._user, tool)
         return False
 
     async def wait(self, tool: ToolSpec) -> None:
         """Take it as soon as it is free. The run's last: who waits for it keeps no other tool from being called."""
-        await self._users.wait(self._user_id, tool)
+        await self._users.wait(self._user, tool)
         try:
             await self._own.wait()
         except asyncio.CancelledError:
-            self._users.leave(self._user_id, tool)
+            self._users.leave(self._user, tool)
             raise
 
     def leave(self, tool: ToolSpec) -> None:
         """Give it back."""
         self._own.leave()
-        self._users.leave(self._user_id, tool)
+        self._users.leave(self._user, tool)

@@ -1,12 +1,11 @@
 """A run's archive: its log in pages, each written when it is full, and the last one when the run ends."""
 
-import asyncio
 from collections.abc import Iterable, Iterator
-from weakref import WeakValueDictionary
 
 from sqlalchemy import BigInteger, Connection, LargeBinary, String, bindparam, select, text
 
 from parley_server.domain.errors import NotFoundError
+from parley_server.domain.per_user import UserKey, UserReads
 from parley_server.domain.run_event import StoredEvent
 from parley_server.storage.sql import frames
 from parley_server.storage.sql.database import Database
@@ -66,26 +65,20 @@ def _pages(events: Iterable[StoredEvent]) -> Iterator[list[StoredEvent]]:
 
 
 class ArchiveReader:
-    """Reads pages. Whoever asks for one that others have in their hands shares it, and the read that fetches it."""
+    """Reads pages. Calls of one user that have the same one in their hands share it, and the read that fetches it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._turns: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
-        self._pages: WeakValueDictionary[tuple[str, int], frames.Page] = WeakValueDictionary()
+        self._pages: UserReads[tuple[str, int], frames.Page] = UserReads()
 
-    async def page(self, run_id: str, seq: int) -> frames.Page:
-        """Return the page that holds a seq, which the archive has.
+    async def page(self, user: UserKey, run_id: str, seq: int) -> frames.Page:
+        """Return the page of a user's run that holds a seq, which the archive has.
 
         Raises:
             NotFoundError: the run has been deleted.
             StorageUnavailableError: the engine could not answer.
         """
-        turn = self._turns.setdefault((run_id, seq), asyncio.Lock())
-        async with turn:
-            page = self._pages.get((run_id, seq))
-            if page is None:
-                page = self._pages[run_id, seq] = await self._read(run_id, seq)
-            return page
+        return await self._pages.get(user, (run_id, seq), lambda: self._read(run_id, seq))
 
     async def _read(self, run_id: str, seq: int) -> frames.Page:
         rows = await self._database.fetch(_PAGE, {"run_id": run_id, "seq": seq})

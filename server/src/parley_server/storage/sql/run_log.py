@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import structlog
 from sqlalchemy import Connection, bindparam, delete
 
+from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import StorageUnavailableError
 from parley_server.domain.run_event import EventCodec, ItemEvent
 from parley_server.metrics.recorder import SILENT, Gauge, Recorder
@@ -57,8 +58,13 @@ class RunLog:
         self._live[live.run_id] = live
 
     def find(self, run_id: str) -> LiveRun | None:
-        """Return a run whose log is in memory: one that is live, or that ended a moment ago."""
+        """Return a run whose log is in memory for its owner, the worker: one that is live, or ended a moment ago."""
         return self._live.get(run_id)
+
+    def of_user(self, context: RequestContext, run_id: str) -> LiveRun | None:
+        """Return such a run for a user, who has no other's."""
+        live = self._live.get(run_id)
+        return live if live is not None and live.user_id == context.user_id else None
 
     async def append(self, live: LiveRun, events: Iterable[ItemEvent], txs: Iterable[Tx] = ()) -> None:
         """Append events and writes that become durable together; wait only when the store is far behind.

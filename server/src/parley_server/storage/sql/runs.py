@@ -11,11 +11,12 @@ from parley_server.domain.content import ContentPart
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import CursorAheadError, NotFoundError, StorageUnavailableError
 from parley_server.domain.idempotency import Idempotency
+from parley_server.domain.per_user import UserKey
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import HistoryTruncated, StoredEvent
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.repositories import Acceptance, RunFilter
-from parley_server.storage.sql import request_ids
+from parley_server.storage.sql import frames, request_ids
 from parley_server.storage.sql.acceptance import FIRST_TOKEN, RunAcceptance
 from parley_server.storage.sql.database import Database, Row, to_micros
 from parley_server.storage.sql.expiry import is_alive, of_living_conversation
@@ -95,8 +96,8 @@ class SqlRunRepository:
     async def steer(self, run_id: str, parts: tuple[ContentPart, ...], idempotency: Idempotency | None) -> str:
         """Add words to a run; see `RunRepository.steer`."""
         steering = Steering(self._context, run_id, parts, idempotency, now=_now())
-        live = self._run_log.find(run_id)
-        if live is not None and live.user_id == self._context.user_id:
+        live = self._run_log.of_user(self._context, run_id)
+        if live is not None:
             async with live.gate:
                 if live.is_steerable:
                     live.may_have_steers = True
@@ -133,9 +134,9 @@ class SqlRunRepository:
 
     async def watch(self, run_id: str, after_seq: int) -> AsyncGenerator[tuple[StoredEvent, ...] | HistoryTruncated]:
         """Follow the log; see `RunRepository.watch`."""
-        live = self._run_log.find(run_id)
-        if live is not None and live.user_id == self._context.user_id:
-            async with aclosing(live.follow(after_seq, self._run_log.archive.page)) as batches:
+        live = self._run_log.of_user(self._context, run_id)
+        if live is not None:
+            async with aclosing(live.follow(after_seq, self._page)) as batches:
                 async for batch in batches:
                     after_seq = batch[-1].seq if batch else after_seq
                     yield batch
@@ -156,7 +157,7 @@ class SqlRunRepository:
         is_cut = number(run, "folded_seq") > after_seq if run["folded_seq"] is not None else False
         told = False
         while after_seq < last_seq:
-            page = await self._run_log.archive.page(string(run, "run_id"), after_seq + 1)
+            page = await self._page(string(run, "run_id"), after_seq + 1)
             events = tuple(event for event in page.events if event.seq > after_seq)
             after_seq = page.last_seq
             # A run may also be folded while it is read.
@@ -167,6 +168,9 @@ class SqlRunRepository:
                 yield events
                 next_seq = events[-1].seq + 1
 
+    async def _page(self, run_id: str, seq: int) -> frames.Page:
+        return await self._run_log.archive.page(UserKey(self._context), run_id, seq)
+
     async def _row(self, run_id: str) -> Row:
         rows = await self._database.fetch(_GET, {"user_id": self._context.user_id, "run_id": run_id, "now": _now()})
         if not rows:
@@ -175,7 +179,7 @@ class SqlRunRepository:
 
     def _as_it_stands(self, row: Row) -> Run:
         """Read a run; the log of one that is under way knows more than its row."""
-        run, live = run_of(row), self._run_log.find(string(row, "run_id"))
+        run, live = run_of(row), self._run_log.of_user(self._context, string(row, "run_id"))
         if live is None:
             return run
         usage = run.usage if run.state.is_terminal else live.usage

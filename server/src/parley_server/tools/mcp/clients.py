@@ -1,10 +1,11 @@
 """The clients of one MCP server: one for each user and credential, opened when needed and closed when idle."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
+from parley_server.domain.per_user import UserKey, UserMap
 from parley_server.tools.errors import ToolError
 from parley_server.tools.mcp.client import McpClient
 from parley_server.tools.mcp.failures import unavailable
@@ -12,8 +13,6 @@ from parley_server.tools.mcp.failures import unavailable
 BACKOFF_MIN_S = 0.5
 BACKOFF_MAX_S = 60.0
 
-# For whom a client is: a user, and a digest of what the server gets of his secrets.
-ClientKey = tuple[str, str]
 Secrets = Mapping[str, str]
 Opener = Callable[[Secrets], McpClient]
 
@@ -32,7 +31,10 @@ class _Place:
 
 
 class Clients:
-    """At most `max_clients` at once, of which the longest unused one makes room; nothing of one key meets another's.
+    """At most `max_clients` at once, of which the longest unused one makes room.
+
+    A user has one of his own for each digest of the secrets that the server gets of him; one more is nobody's, for
+    servers that know no users.
 
     A client that cannot be opened, or does not survive its first use, is opened again only after a pause that grows.
     """
@@ -41,18 +43,26 @@ class Clients:
         self._open_client = open_client
         self._max_clients = max_clients
         self._idle_s = idle_s
-        self._places: dict[ClientKey, _Place] = {}
+        self._of_users: UserMap[str, _Place] = UserMap()
+        self._shared = _Place()
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
-    @asynccontextmanager
-    async def use(self, key: ClientKey, secrets: Secrets) -> AsyncIterator[McpClient]:
-        """Lend a client for a block; its key alone ever gets it.
+    def use(self, user: UserKey, digest: str, secrets: Secrets) -> AbstractAsyncContextManager[McpClient]:
+        """Lend a user's client for a block; nobody else ever gets it.
 
         Raises:
             ToolError: there is none: the server is not to be had, or all clients are in use.
         """
-        place = self._places.setdefault(key, _Place())
+        place = self._of_users.get_or_make(user, digest, _Place)
+        return self._lent(place, secrets, lambda: self._forget(user, digest, place))
+
+    def use_shared(self) -> AbstractAsyncContextManager[McpClient]:
+        """Lend the client that is nobody's, and is opened with nobody's secrets. Raises ToolError as `use` does."""
+        return self._lent(self._shared, {}, self._forget_shared)
+
+    @asynccontextmanager
+    async def _lent(self, place: _Place, secrets: Secrets, when_idle: Callable[[], None]) -> AsyncIterator[McpClient]:
         place.users += 1
         try:
             async with place.opening:
@@ -64,12 +74,12 @@ class Clients:
                     place.pause_s, place.not_before = BACKOFF_MIN_S, 0.0
         finally:
             place.users -= 1
-            self._leave(key, place)
+            self._leave(place, when_idle)
 
     async def close(self) -> None:
         """Close all, for good."""
         self._is_closed = True
-        for place in self._places.values():
+        for place in self._all():
             if place.idle is not None:
                 place.idle.cancel()
             self._discard(place)
@@ -96,7 +106,7 @@ class Clients:
         return client
 
     def _make_room(self) -> None:
-        held = [place for place in self._places.values() if place.client is not None and not place.client.has_ended]
+        held = [place for place in self._all() if place.client is not None and not place.client.has_ended]
         if len(held) < self._max_clients:
             return
         idle = [place for place in held if not place.users]
@@ -104,17 +114,26 @@ class Clients:
             raise ToolError("unavailable", "The tool is busy.", hint="Try again later.", retryable=True)
         self._discard(min(idle, key=lambda place: place.used_at))
 
-    def _leave(self, key: ClientKey, place: _Place) -> None:
+    def _leave(self, place: _Place, when_idle: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         place.used_at = loop.time()
         if place.idle is not None:
             place.idle.cancel()
-        place.idle = loop.call_later(self._idle_s, self._forget, key, place)
+        place.idle = loop.call_later(self._idle_s, when_idle)
 
-    def _forget(self, key: ClientKey, place: _Place) -> None:
-        if not place.users and self._places.get(key) is place:
-            del self._places[key]
+    def _forget(self, user: UserKey, digest: str, place: _Place) -> None:
+        if not place.users and self._of_users.get(user, digest) is place:
+            self._of_users.pop(user, digest)
             self._discard(place)
+
+    def _forget_shared(self) -> None:
+        if not self._shared.users:
+            self._discard(self._shared)
+            self._shared = _Place()
+
+    def _all(self) -> Iterator[_Place]:
+        yield from self._of_users
+        yield self._shared
 
     def _discard(self, place: _Place) -> None:
         if place.client is None:

@@ -4,13 +4,16 @@ import hashlib
 import hmac
 import secrets as randomness
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from mcp_types import CallToolResult
 
+from parley_server.domain.per_user import UserKey
 from parley_server.domain.tool import ApprovalRule, ToolSpec
 from parley_server.tools.errors import ToolError
-from parley_server.tools.mcp.clients import ClientKey, Clients, Secrets
+from parley_server.tools.mcp.client import McpClient
+from parley_server.tools.mcp.clients import Clients, Secrets
 from parley_server.tools.mcp.content import error_of, result_of
 from parley_server.tools.mcp.exchange import RemoteCall
 from parley_server.tools.mcp.listed_tool import ListedTool
@@ -21,7 +24,6 @@ from parley_server.tools.tool import JsonObject, ToolContext
 
 # So that what is kept of a secret in memory says nothing to whoever does not have the secret.
 _KEY = randomness.token_bytes(32)
-SHARED: ClientKey = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class McpTool:
             questions=questions,
             resumed=Resumption.model_validate_json(context.confirmed[-1].state) if context.confirmed else None,
         )
-        async with self.clients.use(self._key(context, given), given) as client:
+        async with self._client(context, given) as client:
             self._check((await client.current_tools()).get(self.listed.name))
             result = await client.call(call)
         return _told(result, questions)
@@ -60,11 +62,11 @@ class McpTool:
         """Tell whether the user has approved a call that has come here."""
         return self.spec.approval is ApprovalRule.ALWAYS
 
-    def _key(self, context: ToolContext, given: Secrets) -> ClientKey:
+    def _client(self, context: ToolContext, given: Secrets) -> AbstractAsyncContextManager[McpClient]:
         if self.settings.shared:
-            return SHARED
+            return self.clients.use_shared()
         digest = hmac.new(_KEY, repr(sorted(given.items())).encode(), hashlib.sha256)
-        return context.user_id, digest.hexdigest()
+        return self.clients.use(UserKey(context.request), digest.hexdigest(), given)
 
     def _check(self, seen: ListedTool | None) -> None:
         """Refuse a tool that is not, for this user, what was accepted."""

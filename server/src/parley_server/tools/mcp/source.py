@@ -19,7 +19,7 @@ from parley_server.tools.mcp.intake import Transport
 from parley_server.tools.mcp.listed_tool import ListedTool
 from parley_server.tools.mcp.mcp_settings import SLOT, McpServerSettings
 from parley_server.tools.mcp.program_log import ProgramLog
-from parley_server.tools.mcp.remote_tool import SHARED, McpTool
+from parley_server.tools.mcp.remote_tool import McpTool
 from parley_server.tools.mcp.stdio import Program, stdio_transport
 from parley_server.tools.mcp.tool_spec import prefix_of, spec_of
 from parley_server.tools.source import Publish
@@ -105,7 +105,7 @@ class McpSource:
     async def listed(self) -> dict[str, ListedTool]:
         """Ask the server for its tools. Raises ToolError, CredentialsUnavailableError."""
         if self._settings.shared:
-            async with self._clients.use(SHARED, {}) as shared:
+            async with self._clients.use_shared() as shared:
                 return await shared.current_tools()
         client = self._open_client(await self._listing_secrets())
         try:
