@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Programs are begun by the hundred in the tests: what one of them has compiled the next one reads.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test check lint types imports sizes generate generated protos distributions soak siege fuzz \
+.PHONY: help setup run test check lint types imports sizes caches generate generated protos distributions soak siege fuzz \
     chaos bounds bench bench-peers bench-streams bench-tools format lock clean
 
 help: ## list the targets
@@ -20,7 +20,7 @@ run: setup ## start the server and the console; with piped input answer it and e
 test: setup ## run the tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: lint types imports sizes generated protos distributions test ## everything CI runs
+check: lint types imports sizes caches generated protos distributions test ## everything CI runs
 
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check --quiet .
@@ -34,6 +34,9 @@ imports: setup ## who may import whom
 
 sizes: setup ## no module over 400 lines
 	@$(BIN)/python scripts/check_sizes.py
+
+caches: setup ## nothing is kept beyond a call but by user, or with a reason
+	@$(BIN)/python scripts/check_caches.py
 
 generate: setup ## generate the Python of protos/ anew
 	@$(BIN)/python scripts/generate.py

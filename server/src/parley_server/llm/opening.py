@@ -1,6 +1,7 @@
 """Something that a thread opens before it is needed, and again when that has failed."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -41,7 +42,7 @@ class Opening(Generic[T]):
         return None if self._task.exception() is not None else self._task.result()
 
     def _begin(self) -> "asyncio.Task[T]":
-        task = asyncio.create_task(asyncio.to_thread(self._opener))
+        task = asyncio.create_task(asyncio.to_thread(self._opener), context=contextvars.Context())
         task.add_done_callback(_tell)
         return task
 

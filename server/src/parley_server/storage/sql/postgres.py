@@ -8,6 +8,7 @@ doing is decided. If another server has the servers' lock then, this one has bee
 """
 
 import asyncio
+import contextvars
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -273,7 +274,8 @@ class PostgresDatabase:
     def _notice_loss(self, lost: object) -> None:
         """See at once what became of the lock when a session ends by itself, and not only with the next write."""
         if lost is self._session and not self._closing:
-            self._noticing = asyncio.get_running_loop().create_task(self._regain())
+            loop, nobodys = asyncio.get_running_loop(), contextvars.Context()
+            self._noticing = loop.create_task(self._regain(), context=nobodys)
 
     async def _regain(self) -> None:
         async with self._turn:

@@ -1,6 +1,7 @@
 """The clients of one MCP server: one for each user and credential, opened when needed and closed when idle."""
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -138,7 +139,7 @@ class Clients:
     def _discard(self, place: _Place) -> None:
         if place.client is None:
             return
-        task = asyncio.create_task(place.client.close())
+        task = asyncio.create_task(place.client.close(), context=contextvars.Context())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         place.client = None
