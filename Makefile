@@ -35,8 +35,9 @@ imports: setup ## who may import whom
 sizes: setup ## no module over 400 lines
 	@$(BIN)/python scripts/check_sizes.py
 
-caches: setup ## nothing is kept beyond a call but by user, or with a reason
+caches: setup ## nothing is kept, and no row is taken, but by user or with a reason
 	@$(BIN)/python scripts/check_caches.py
+	@$(BIN)/python scripts/check_statements.py
 
 generate: setup ## generate the Python of protos/ anew
 	@$(BIN)/python scripts/generate.py

@@ -89,7 +89,9 @@ def _end(connection: Connection, copy: Copy) -> Place | None:
         return None
     row = connection.execute(
         select(*_PLACE).where(
-            messages.c.message_id == copy.message_id, messages.c.conversation_id == copy.conversation_id
+            messages.c.user_id == copy.user_id,
+            messages.c.message_id == copy.message_id,
+            messages.c.conversation_id == copy.conversation_id,
         )
     ).first()
     if row is None:
@@ -99,7 +101,8 @@ def _end(connection: Connection, copy: Copy) -> Place | None:
 
 def _chunks(connection: Connection, copy: Copy, end: Place | None) -> Iterator[Sequence[Row]]:
     """Yield the rows to copy, in order, a few at a time."""
-    statement = select(messages).where(messages.c.conversation_id == copy.conversation_id)
+    own = (messages.c.user_id == copy.user_id, messages.c.conversation_id == copy.conversation_id)
+    statement = select(messages).where(*own)
     if end is not None:
         statement = statement.where(tuple_(*_PLACE) <= tuple_(*end))
     statement = statement.order_by(*_PLACE).limit(_CHUNK)

@@ -68,7 +68,7 @@ class SqlNoteRepository:
         def tx(connection: Connection) -> None:
             if connection.execute(_GET, {**self._own, "note_id": note_id}).first() is None:
                 raise NotFoundError("note")
-            _remove(connection, [note_id])
+            self._remove(connection, [note_id])
 
         await self._writer.run(tx)
 
@@ -77,21 +77,21 @@ class SqlNoteRepository:
 
         def tx(connection: Connection) -> bool:
             some = connection.execute(_SOME, self._own).scalars().all()
-            _remove(connection, some)
+            self._remove(connection, some)
             return bool(some)
 
         while await self._writer.run(tx):
             pass
 
+    def _remove(self, connection: Connection, note_ids: Iterable[str]) -> None:
+        own = notes.c.user_id == self._context.user_id
+        for note_id in note_ids:
+            search.remove(connection, note_id)
+            connection.execute(delete(notes).where(own, notes.c.note_id == note_id))
+
     @property
     def _own(self) -> dict[str, object]:
         return {"user_id": self._context.user_id}
-
-
-def _remove(connection: Connection, note_ids: Iterable[str]) -> None:
-    for note_id in note_ids:
-        search.remove(connection, note_id)
-        connection.execute(delete(notes).where(notes.c.note_id == note_id))
 
 
 def _note_of(row: Row) -> Note:
