@@ -16,9 +16,7 @@ UNOWNED = {
     "_END = update(runs).where(runs.c.run_id == 1).values(user_id=bindparam('user_id'))": "_END",
     "_GET = text('SELECT * FROM runs WHERE run_id = :run_id')": "_GET",
     "_OWN = (runs.c.run_id == 1,)\n_GET = select(runs).where(*_OWN).limit(1)": "_GET",
-    "class Runs:\n    async def get(self, run_id):\n        return select(runs.c.user_id).where(runs.c.run_id == run_id)": (
-        "Runs.get"
-    ),
+    "class Runs:\n    def get(self, run_id):\n        return select(runs.c.user_id).where(runs.c.run_id == run_id)": "Runs.get",
     "def forget(run_id):\n    connection.execute(delete(runs).where(runs.c.run_id == run_id))": "forget",
     "def get(user_id, run_id):\n    def tx(connection):\n        return select(runs).where(runs.c.run_id == run_id)\n"
     "    return tx": "get",
@@ -30,7 +28,7 @@ OWNED = (
     "_OWN = (runs.c.user_id == bindparam('user_id'),)\n_GET = select(runs).where(*_OWN).limit(1)",
     "_GET = text('SELECT * FROM runs WHERE user_id = :user_id')",
     "def get(context):\n    own = runs.c.user_id == context.user_id\n    return delete(runs).where(own)",
-    "def _own(user_id):\n    return runs.c.user_id == user_id\ndef get(user_id):\n    return select(runs).where(_own(user_id))",
+    "def _own(u):\n    return runs.c.user_id == u\ndef get(u):\n    return select(runs).where(_own(u))",
     "_ADD = text('INSERT INTO runs (run_id) VALUES (:run_id)')",
 )
 
