@@ -67,6 +67,10 @@ class Retention(Protocol):
         """Drop request ids that nobody may repeat any more."""
         ...
 
+    async def truncate_audit(self, before: datetime) -> int:
+        """Take away the audit log's entries from before then, and tell it there."""
+        ...
+
     async def fold(self, ended_before: datetime) -> int:
         """Fold the logs of runs that ended before then."""
         ...
@@ -77,11 +81,12 @@ class Retention(Protocol):
 
 
 class Sweeper:
-    """Does what is due, again and again; one per database."""
+    """Does what is due, again and again; one per database. The audit log is kept for `audit_days`; 0: for ever."""
 
-    def __init__(self, retention: Retention, settings: RetentionSettings) -> None:
+    def __init__(self, retention: Retention, settings: RetentionSettings, audit_days: int = 0) -> None:
         self._retention = retention
         self._settings = settings
+        self._audit_days = audit_days
         self._clock = SlowestClock()
 
     async def sweep_for_ever(self) -> None:
@@ -107,13 +112,20 @@ class Sweeper:
         return done
 
     def _work(self, now: datetime) -> Sequence[tuple[str, Callable[[], Awaitable[int]]]]:
+        audit = ("audit_truncated", lambda: self._retention.truncate_audit(_day(now) - timedelta(self._audit_days)))
         return (
+            *((audit,) if self._audit_days else ()),
             ("ttl_adopted", self._retention.adopt_ttl),
             ("rows_expired", lambda: self._retention.delete_expired(now)),
             ("request_ids_forgotten", lambda: self._retention.forget_request_ids(now)),
             ("runs_folded", lambda: self._retention.fold(now - self._settings.fold_after)),
             ("pages_compacted", lambda: self._retention.compact(now)),
         )
+
+
+def _day(moment: datetime) -> datetime:
+    """Return when the day began: the audit log tells of every truncation, which would keep it as long as it is."""
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 async def _at_leisure(work: Callable[[], Awaitable[int]]) -> int:

@@ -7,8 +7,8 @@ from datetime import datetime
 import structlog
 from sqlalchemy import Connection, bindparam, select, update
 
-from parley_server.domain.run_event import EventCodec
 from parley_server.storage.sql import frames, request_ids, space
+from parley_server.storage.sql.audit_log import SqlAuditLog
 from parley_server.storage.sql.database import Database, to_micros
 from parley_server.storage.sql.deletion import ExpiredDeletion
 from parley_server.storage.sql.rows import blob, number, string
@@ -56,12 +56,12 @@ class SqlRetention:
     """Implements `Retention`; `ttl` is how many microseconds a conversation outlives its last change."""
 
     def __init__(
-        self, database: Database, writer: Writer, run_log: RunLog, codec: EventCodec, *, ttl: int | None
+        self, database: Database, writer: Writer, run_log: RunLog, audit: SqlAuditLog, *, ttl: int | None
     ) -> None:
         self._database = database
         self._writer = writer
         self._run_log = run_log
-        self._codec = codec
+        self._audit = audit
         self._ttl = ttl
         # The last conversation that is known to have the present lifetime, and all before it; None: every one has it.
         self._adopted: str | None = ""
@@ -94,6 +94,10 @@ class SqlRetention:
         """Drop old request ids; see `Retention.forget_request_ids`."""
         return await self._writer.run(lambda db: request_ids.forget_some(db, to_micros(now), ROWS))
 
+    async def truncate_audit(self, before: datetime) -> int:
+        """Take away old entries; see `Retention.truncate_audit`."""
+        return await self._audit.truncate(before)
+
     async def fold(self, ended_before: datetime) -> int:
         """Fold a few runs; see `Retention.fold`."""
         due = await self._database.fetch(_DUE, {"ended": to_micros(ended_before)})
@@ -124,7 +128,7 @@ class SqlRetention:
         while rows := await self._database.fetch(_NEXT_PAGE, {"run_id": run_id, "seq": seq}):
             seq, content = number(rows[0], "first_seq"), blob(rows[0], "frames")
             read_bytes += len(content)
-            page = frames.fold(seq, content, self._codec.is_fleeting)
+            page = frames.fold(seq, content, self._run_log.codec.is_fleeting)
             if page.frames != content:
                 pages[seq] = page.frames
             folded_seq = max(folded_seq, page.folded_seq)

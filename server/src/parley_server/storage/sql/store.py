@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from parley_server.domain.audit_chain import AuditChain
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run_event import EventCodec
 from parley_server.metrics.recorder import SILENT, Recorder
@@ -19,6 +20,8 @@ from parley_server.storage.repositories import (
 from parley_server.storage.sql.api_keys import SqlApiKeyRepository
 from parley_server.storage.sql.approvals import SqlApprovalRepository
 from parley_server.storage.sql.archive import ArchiveReader
+from parley_server.storage.sql.audit_log import SqlAuditLog
+from parley_server.storage.sql.audit_verification import AuditReader
 from parley_server.storage.sql.conversations import SqlConversationRepository
 from parley_server.storage.sql.database import MICROSECOND, Database
 from parley_server.storage.sql.notes import SqlNoteRepository
@@ -43,19 +46,22 @@ class SqlUserStore:
 
 
 class SqlStore:
-    """Implements `Store`; `worker` and `retention` are other doors, handed only to those who may have them."""
+    """Implements `Store`; `worker`, `retention`, `audit` and `audit_reader` are other doors, for those who may."""
 
     def __init__(
-        self, database: Database, writer: Writer, run_log: RunLog, tokens: PageTokens, *, ttl: int | None
+        self, database: Database, writer: Writer, run_log: RunLog, hash_key: bytes, *, ttl: int | None
     ) -> None:
         self._database = database
         self._writer = writer
         self._run_log = run_log
-        self._tokens = tokens
+        self._tokens = tokens = PageTokens(hash_key)
         self._ttl = ttl
+        chain = AuditChain(hash_key)
+        self.audit = SqlAuditLog(database, writer, tokens, chain)
+        self.audit_reader = AuditReader(database, chain)
         self.api_keys = SqlApiKeyRepository(database, writer, tokens)
         self.worker = SqlWorkerStore(writer, run_log)
-        self.retention = SqlRetention(database, writer, run_log, run_log.codec, ttl=ttl)
+        self.retention = SqlRetention(database, writer, run_log, self.audit, ttl=ttl)
 
     def watch_availability(self, tell: Callable[[bool], None]) -> None:
         """Call `tell` when the store can write no more, and when it can again."""
@@ -78,19 +84,20 @@ class SqlStore:
 async def open_store(
     database: Database,
     codec: EventCodec,
-    page_token_key: bytes,
+    hash_key: bytes,
     recorder: Recorder = SILENT,
     conversation_ttl: timedelta | None = None,
 ) -> AsyncIterator[SqlStore]:
     """Open the store over an open database; on leaving, what was appended is committed first.
 
-    Conversations expire `conversation_ttl` after their last change; None: never.
+    Page tokens and the audit log are bound by keys made of `hash_key`. Conversations expire `conversation_ttl` after
+    their last change; None: never.
     """
     writer = Writer(database, recorder)
     run_log = RunLog(writer, ArchiveReader(database), codec, recorder)
     try:
         async with writer:
             ttl = None if conversation_ttl is None else conversation_ttl // MICROSECOND
-            yield SqlStore(database, writer, run_log, PageTokens(page_token_key), ttl=ttl)
+            yield SqlStore(database, writer, run_log, hash_key, ttl=ttl)
     finally:
         run_log.close()

@@ -330,3 +330,38 @@ api_keys = Table(
     Column("revoke_time", BigInteger),
     Column("last_use_time", BigInteger),
 )
+
+# Who did what. Append-only by triggers, each row bound to the one before it by its `mac`: see domain/audit_chain.py.
+# The user's column has a name of its own, because what is erased and exported as his is found by `user_id`.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("position", _RowNumber, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("principal", Text, nullable=False),
+    # The names of those who act for another, with blanks between them.
+    Column("actors", Text, nullable=False),
+    Column("effective_user", Text, nullable=False),
+    Column("object_type", Text, nullable=False),
+    Column("object_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("credential_id", Text, nullable=False),
+    Column("about", BigInteger),
+    Column("left_out", BigInteger, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+    Index(None, "effective_user", "position"),
+    Index(None, "principal", "position"),
+    Index(None, "time"),
+    # What the trigger asks that lets nothing be deleted but what was truncated.
+    Index(
+        "ix_audit_log_truncations",
+        "about",
+        sqlite_where=text("action = 'audit truncate'"),
+        postgresql_where=text("action = 'audit truncate'"),
+    ),
+)
