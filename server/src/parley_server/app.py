@@ -22,6 +22,7 @@ from parley_server import overdue
 from parley_server.admission import Access, build_access
 from parley_server.agents.assistant import build_assistant
 from parley_server.agents.registry import AgentRegistry
+from parley_server.auditing import open_auditor
 from parley_server.auth.factory import AuthChain
 from parley_server.auth.last_use import LastUses
 from parley_server.domain.errors import StartError
@@ -32,6 +33,7 @@ from parley_server.logs import end_process
 from parley_server.metrics.endpoint import NOT_READY, READY, Answer, MetricsEndpoint
 from parley_server.metrics.prometheus import CONTENT_TYPE, PrometheusRecorder
 from parley_server.metrics.recorder import Gauge
+from parley_server.rpc.auditor import Auditor
 from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.listener import Listener, complain_of_insecurity, connections_held
@@ -105,7 +107,10 @@ async def _serve(
         last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
         access = build_access(settings, store, hash_key, last_uses)
         observer = CallObserver(recorder, _request_log(settings, hash_key))
-        server = _build_server(settings, store, access, agents, engine, observer, models=models, tools=tools)
+        auditor = await stack.enter_async_context(open_auditor(store, recorder))
+        server = _build_server(
+            settings, store, access, agents, engine, observer, auditor=auditor, models=models, tools=tools
+        )
         metrics_address = stack.enter_context(_metrics(settings, recorder, server))
         if requests.stop.is_set():
             return
@@ -115,7 +120,8 @@ async def _serve(
         await server.serve(settings.server.overload_lag_s)
         for work in _upkeep(settings, address, access.chain, certificates, requests.reload):
             stack.callback(_begin(work).cancel)
-        stack.callback(_begin(Sweeper(store.retention, settings.retention).sweep_for_ever()).cancel)
+        sweeper = Sweeper(store.retention, settings.retention, settings.audit.keep_days)
+        stack.callback(_begin(sweeper.sweep_for_ever()).cancel)
         stack.push_async_callback(server.stop, settings.server.drain_grace_s, settings.server.drain_delay_s)
         server.health.set_serving(True)
         store.watch_availability(server.health.set_storing)
@@ -162,6 +168,7 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
     engine: RunEngine,
     observer: CallObserver,
     *,
+    auditor: Auditor,
     models: Models,
     tools: ToolRegistry,
 ) -> RpcServer:
@@ -181,6 +188,7 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
         reflection=settings.server.reflects,
         options=server_options(connections_held(settings.server.max_connections)),
         observer=observer,
+        auditor=auditor,
     )
 
 

@@ -30,6 +30,7 @@ from parley_server.rpc.tls_settings import TlsSettings
 from parley_server.settings_sources import DATA_DIR_VARIABLE, ConfigError, Sources
 from parley_server.settings_tables import Place, Tables, header, sub_tables
 from parley_server.settings_validation import Given, GivenSettings, names_below, validated
+from parley_server.storage.audit_log import AuditSettings
 from parley_server.storage.retention import RetentionSettings
 from parley_server.tools.approval_policy import ApprovalRuleSettings, ApprovalSettings
 from parley_server.tools.credentials.settings import CredentialSettings
@@ -108,6 +109,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "storage": StorageSettings,
     "auth": AuthSettings,
     "retention": RetentionSettings,
+    "audit": AuditSettings,
     "log": LogSettings,
     "metrics": MetricsSettings,
     "tools": ToolSettings,
@@ -135,6 +137,7 @@ class Settings:
     storage: StorageSettings
     auth: AuthSettings
     retention: RetentionSettings
+    audit: AuditSettings
     log: LogSettings
     metrics: MetricsSettings
     tools: ToolSettings
@@ -188,6 +191,7 @@ def load_settings(
         storage=validated(given, ("storage",), StorageSettings, sources.problems),
         auth=validated(given, ("auth",), AuthSettings, sources.problems),
         retention=validated(given, ("retention",), RetentionSettings, sources.problems),
+        audit=validated(given, ("audit",), AuditSettings, sources.problems),
         log=validated(given, ("log",), LogSettings, sources.problems),
         metrics=validated(given, ("metrics",), MetricsSettings, sources.problems),
         tools=validated(given, ("tools",), ToolSettings, sources.problems),

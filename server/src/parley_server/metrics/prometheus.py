@@ -37,6 +37,8 @@ _GAUGES = {
     Gauge.OVERLOADED: "1 while new calls are shed because the event loop is behind.",
     Gauge.TOOL_THREADS_STUCK: "Threads of tools that still run though their calls have been answered.",
     Gauge.LOG_DROPPED: "Lines of the log that were dropped because nobody took them.",
+    Gauge.AUDIT_DROPPED: "Entries of the audit log that were dropped because the store could not take them.",
+    Gauge.AUDIT_POSITION: "The position of the audit log's newest entry by this process: less than before is a loss.",
 }
 
 

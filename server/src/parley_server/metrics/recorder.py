@@ -38,6 +38,8 @@ class Gauge(StrEnum):
     OVERLOADED = "parley_overloaded"
     TOOL_THREADS_STUCK = "parley_tool_threads_stuck"
     LOG_DROPPED = "parley_log_lines_dropped"
+    AUDIT_DROPPED = "parley_audit_entries_dropped"
+    AUDIT_POSITION = "parley_audit_position"
 
 
 class MethodRecorder(Protocol):

@@ -23,6 +23,7 @@ class Method:
 
     name: str
     request_type: type[Message]
+    response_type: type[Message]
     is_public: bool
     has_request_stream: bool = False
 
@@ -34,6 +35,7 @@ class Call:
     It is filled in and not copied, since that is most of what the chain would cost. Servicers never see it.
     `peer` asks the transport for the other end's address; `receive` reads the request's message off the wire, which
     nobody does before the caller is let in; `receive_next` reads the next one of a stream of requests, None at its end.
+    `audit_position` is that of the entry that was written before it is served.
     """
 
     method: Method
@@ -46,6 +48,7 @@ class Call:
     context: RequestContext | None = None
     request: Message | None = None
     is_allowed: bool = False
+    audit_position: int | None = None
 
 
 # A message, or the bytes of one that was serialized before.

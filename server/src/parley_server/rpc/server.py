@@ -9,12 +9,13 @@ import grpc
 from google.rpc import error_details_pb2
 
 from parley_server.auth.policy import AccessPolicy, Rule
+from parley_server.rpc.auditor import Auditor
 from parley_server.rpc.call import Handler, Method
 from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.core_server import core_server
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.health import HEALTH_DESCRIPTOR, HealthServicer
-from parley_server.rpc.interceptors.audit import AuditTrail
+from parley_server.rpc.interceptors.audit import AuditGate, AuditTrail
 from parley_server.rpc.interceptors.authentication import Authentication, Authenticator
 from parley_server.rpc.interceptors.exchange import GuardLimits
 from parley_server.rpc.interceptors.guard import Guard, RpcHandler
@@ -32,11 +33,11 @@ from parley_server.rpc.service import Service, StreamingRpc, UnaryRpc, rpcs_of
 T = TypeVar("T")
 
 
-def _admission(authenticator: Authenticator, policy: AccessPolicy) -> tuple[Interceptor, ...]:
+def _admission(authenticator: Authenticator, policy: AccessPolicy, auditor: Auditor | None) -> tuple[Interceptor, ...]:
     """Return what stands between the guard and the message, outermost first."""
     return (
         # Outside of all that may refuse a call.
-        AuditTrail(policy),
+        AuditTrail(policy, auditor),
         # By the metadata alone, before anything is spent on finding out who calls.
         ClaimReader(),
         # Before everything that depends on who calls.
@@ -48,20 +49,23 @@ def _admission(authenticator: Authenticator, policy: AccessPolicy) -> tuple[Inte
     )
 
 
-def _chain(method: Method, admission: Sequence[Interceptor]) -> tuple[Interceptor, ...]:
+def _chain(method: Method, admission: Sequence[Interceptor], gate: AuditGate) -> tuple[Interceptor, ...]:
     """Return what stands between the guard and a method's servicer, outermost first."""
     return (
         # Whoever asks for health has no credentials and needs none.
         *(() if method.is_public else admission),
-        # Last, because it reads the message: whoever may not ask does not get the server to do that.
+        # So late because it reads the message: whoever may not ask does not get the server to do that.
         *(() if method.has_request_stream else (Validation(),)),
+        # Last, because its entry says that the call is served, and to what.
+        *(() if method.is_public else (gate,)),
     )
 
 
 class RpcServer:
     """Serves `services`, and health beside them, and reflection where it is wanted. Build it inside the running loop.
 
-    `health` is NOT_SERVING until its owner says otherwise. `options` set up the gRPC core.
+    `health` is NOT_SERVING until its owner says otherwise. `options` set up the gRPC core. Without an `auditor` what is
+    to be audited is told by the log alone.
 
     Raises:
         TypeError: a servicer lacks an rpc of its service.
@@ -79,6 +83,7 @@ class RpcServer:
         reflection: bool = False,
         options: Sequence[tuple[str, int]] = SERVER_OPTIONS,
         observer: CallObserver | None = None,
+        auditor: Auditor | None = None,
     ) -> None:
         if reflection:
             services = (*services, *_reflection(services, drain))
@@ -90,7 +95,7 @@ class RpcServer:
         self._observer = observer or CallObserver()
         self._overload = Overload(self._observer.recorder, self.health)
         guard = Guard(drain, self._overload, limits, self._observer)
-        self._server = core_server(options, _handlers(rpcs, authenticator, guard))
+        self._server = core_server(options, _handlers(rpcs, authenticator, guard, auditor))
 
     def bind(self, settings: ServerSettings, credentials: grpc.ServerCredentials | None = None) -> str:
         """Take the address, over TLS with `credentials`, and return it, the port filled in; callers wait for `serve`.
@@ -160,14 +165,14 @@ def _reflection(services: Sequence[Service], drain: Drain) -> list[Service]:
 
 
 def _handlers(
-    rpcs: Sequence[UnaryRpc | StreamingRpc], authenticator: Authenticator, guard: Guard
+    rpcs: Sequence[UnaryRpc | StreamingRpc], authenticator: Authenticator, guard: Guard, auditor: Auditor | None
 ) -> dict[str, RpcHandler]:
     """Build the chain around every rpc, once."""
     policy = AccessPolicy({rpc.method.name: rpc.rule for rpc in rpcs if rpc.rule is not None})
-    admission = _admission(authenticator, policy)
+    admission, gate = _admission(authenticator, policy, auditor), AuditGate(policy, auditor)
     handlers = {}
     for rpc in rpcs:
-        interceptors = _chain(rpc.method, admission)
+        interceptors = _chain(rpc.method, admission, gate)
         if isinstance(rpc, UnaryRpc):
             handlers[rpc.method.name] = guard.unary(rpc.method, _wrapped(rpc.method, rpc.handler, interceptors))
         else:

@@ -65,6 +65,7 @@ def rpcs_of(service: Service) -> Iterator[UnaryRpc | StreamingRpc]:
         method = Method(
             name=f"/{service.descriptor.full_name}/{descriptor.name}",
             request_type=GetMessageClass(descriptor.input_type),
+            response_type=GetMessageClass(descriptor.output_type),
             is_public=service.is_public,
             has_request_stream=descriptor.client_streaming,
         )
