@@ -28,9 +28,10 @@ user or a service; his credential holds scopes. [Keys](guides/keys.md) tells how
 - *scope*: what the credential must hold; without it the call ends with PERMISSION_DENIED `SCOPE_MISSING`. "any" lets in
   every caller whose credential was accepted.
 - *caller*: where it says users or services, the other kind gets PERMISSION_DENIED `PRINCIPAL_NOT_ALLOWED`.
-- *audited*: every call, allowed or not, is a line `audit` in the server's log: the method, the caller with the id of
-  his credential and his address, the user he spoke for, the request id, the decision, and how it ended. Never what was
-  sent. Their level is `info`: with `[log] level = "warning"` there are none.
+- *audited*: every call, allowed or not, is an entry of the [audit log](guides/audit.md) and a line `audit` in the
+  server's log: the method, the caller with the id of his credential and his address, the user he spoke for, the request
+  id, the decision, and how it ended. Never what was sent. A call that cannot be recorded is not served. Of the other
+  rpcs the calls that were refused to their caller are recorded.
 
 What a caller may do at all says this page; whose data he sees is another matter: every call is bound to one user, and
 somebody else's objects are NOT_FOUND whatever the scopes. `grpc.health.v1.Health` answers everybody, and reflection,

@@ -124,7 +124,7 @@ async def stubs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stubs
             "ConversationService": ConversationServicer(store, drain),
             "ApiKeyService": ApiKeyServicer(KeyAdministration(store.api_keys, HASH_KEY, chain.forget)),
             "ApprovalService": ApprovalServicer(engine, store),
-            "AdminService": AdminServicer(agents, ModelCatalog(), offline_model=True),
+            "AdminService": AdminServicer(agents, ModelCatalog(), store.audit, offline_model=True),
         }
         services = [Service(descriptor, servicers[name]) for name, descriptor in DESCRIPTORS.items()]
         server = RpcServer(services, chain, drain)

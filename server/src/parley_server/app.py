@@ -173,7 +173,7 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
     tools: ToolRegistry,
 ) -> RpcServer:
     drain = Drain()
-    admin = AdminServicer(agents, models.catalog, offline_model=models.is_offline)
+    admin = AdminServicer(agents, models.catalog, store.audit, offline_model=models.is_offline)
     return RpcServer(
         (
             _service(agent_service_pb2.DESCRIPTOR, "AgentService", AgentServicer(engine, agents, store, drain)),

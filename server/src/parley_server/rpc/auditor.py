@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from parley_server.auth.peer import origin_of
 from parley_server.domain.audit import ACT_AS, AuditDecision, AuditEntry
 from parley_server.domain.context import RequestContext
+from parley_server.domain.per_user import UserKey
 from parley_server.rpc.audit_sampling import EntrySampler
 from parley_server.rpc.call import Call
 from parley_server.rpc.mapping.audit_object import NOTHING, AuditObject
@@ -34,7 +35,7 @@ class Auditor:
         self._queue = queue
         self._refusals = EntrySampler(REFUSALS, REFUSED_CALLERS)
         self._failures = EntrySampler(FAILURES, FAILING_ORIGINS)
-        self._acting: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._acting: OrderedDict[tuple[UserKey, str], float] = OrderedDict()
         queue.feed_from(self._due)
 
     async def admit(self, call: Call, target: AuditObject) -> None:
@@ -58,7 +59,7 @@ class Auditor:
 
     def acted(self, call: Call, context: RequestContext) -> None:
         """Record that a caller speaks for another, once in ACTING_REPEAT_S for each pair of them."""
-        pair = " ".join(actors_of(context)), context.user_id
+        pair = UserKey(context), " ".join(actors_of(context))
         now = time.monotonic()
         if now - self._acting.get(pair, -ACTING_REPEAT_S) < ACTING_REPEAT_S:
             return

@@ -65,7 +65,9 @@ class AccessPolicy(_message.Message):
     `PRINCIPAL_NOT_ALLOWED`. Unspecified: either kind.
     """
     audit: _builtins.bool
-    """audit says that every call is recorded, allowed or not: who called, for whom, when, and how it ended."""
+    """audit says that every call is recorded, allowed or not: who called, for whom, when, and how it ended. A call that
+    cannot be recorded is not served: it ends with UNAVAILABLE `STORAGE_UNAVAILABLE`.
+    """
     def __init__(
         self,
         *,

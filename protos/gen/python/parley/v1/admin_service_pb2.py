@@ -26,9 +26,10 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from parley.v1 import access_policy_pb2 as parley_dot_v1_dot_access__policy__pb2
+from parley.v1 import audit_event_pb2 as parley_dot_v1_dot_audit__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dparley/v1/admin_service.proto\x12\tparley.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/v1/access_policy.proto\"\x16\n\x14GetServerInfoRequest\"\xeb\x02\n\x15GetServerInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12!\n\x08\x66\x65\x61tures\x18\x02 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x80\x02\"\x04r\x02\x18@\x12\'\n\x06limits\x18\x03 \x01(\x0b\x32\x17.parley.v1.ServerLimits\x12\x15\n\roffline_model\x18\x04 \x01(\x08\x12\x1f\n\rdefault_model\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12!\n\x10\x64\x65\x66\x61ult_agent_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12/\n\x0bserver_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x06models\x18\x08 \x03(\x0b\x32\x1b.parley.v1.ModelDescriptionB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12(\n\x0emodel_patterns\x18\t \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x80\x02\"\x05r\x03\x18\x80\x01\"\xe9\x01\n\x10ModelDescription\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x19\n\x08provider\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1b\n\x0e\x63ontext_window\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06images\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x12\n\x05tools\x18\x05 \x01(\x08H\x02\x88\x01\x01\x12\x1e\n\x11structured_output\x18\x06 \x01(\x08H\x03\x88\x01\x01\x42\x11\n\x0f_context_windowB\t\n\x07_imagesB\x08\n\x06_toolsB\x14\n\x12_structured_output\"\xbb\x02\n\x0cServerLimits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\r\x12\x1c\n\x14max_input_text_bytes\x18\x02 \x01(\r\x12\x15\n\rmax_page_size\x18\x03 \x01(\r\x12\x17\n\x0fmax_queued_runs\x18\x04 \x01(\r\x12\x33\n\x10\x64\x65\x66\x61ult_deadline\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_deadline\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rdefault_steps\x18\x07 \x01(\r\x12\x11\n\tmax_steps\x18\x08 \x01(\r\x12\x1a\n\x12\x64\x65\x66\x61ult_tool_calls\x18\t \x01(\r\x12\x16\n\x0emax_tool_calls\x18\n \x01(\r2j\n\x0c\x41\x64minService\x12Z\n\rGetServerInfo\x12\x1f.parley.v1.GetServerInfoRequest\x1a .parley.v1.GetServerInfoResponse\"\x06\xaa\xd4\x18\x02\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dparley/v1/admin_service.proto\x12\tparley.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/v1/access_policy.proto\x1a\x1bparley/v1/audit_event.proto\"\x16\n\x14GetServerInfoRequest\"\xeb\x02\n\x15GetServerInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12!\n\x08\x66\x65\x61tures\x18\x02 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x80\x02\"\x04r\x02\x18@\x12\'\n\x06limits\x18\x03 \x01(\x0b\x32\x17.parley.v1.ServerLimits\x12\x15\n\roffline_model\x18\x04 \x01(\x08\x12\x1f\n\rdefault_model\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12!\n\x10\x64\x65\x66\x61ult_agent_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12/\n\x0bserver_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x06models\x18\x08 \x03(\x0b\x32\x1b.parley.v1.ModelDescriptionB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12(\n\x0emodel_patterns\x18\t \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x80\x02\"\x05r\x03\x18\x80\x01\"\xe9\x01\n\x10ModelDescription\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x19\n\x08provider\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1b\n\x0e\x63ontext_window\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06images\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x12\n\x05tools\x18\x05 \x01(\x08H\x02\x88\x01\x01\x12\x1e\n\x11structured_output\x18\x06 \x01(\x08H\x03\x88\x01\x01\x42\x11\n\x0f_context_windowB\t\n\x07_imagesB\x08\n\x06_toolsB\x14\n\x12_structured_output\"\xbb\x02\n\x0cServerLimits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\r\x12\x1c\n\x14max_input_text_bytes\x18\x02 \x01(\r\x12\x15\n\rmax_page_size\x18\x03 \x01(\r\x12\x17\n\x0fmax_queued_runs\x18\x04 \x01(\r\x12\x33\n\x10\x64\x65\x66\x61ult_deadline\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_deadline\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rdefault_steps\x18\x07 \x01(\r\x12\x11\n\tmax_steps\x18\x08 \x01(\r\x12\x1a\n\x12\x64\x65\x66\x61ult_tool_calls\x18\t \x01(\r\x12\x16\n\x0emax_tool_calls\x18\n \x01(\r\"\xdf\x02\n\x16ListAuditEventsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08\x12@\n\x07user_id\x18\x03 \x01(\tB/\xbaH,r\'2%^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}$\xd8\x01\x01\x12\x1b\n\tprincipal\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x18\n\x06\x61\x63tion\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x34\n\x08\x64\x65\x63ision\x18\x06 \x01(\x0e\x32\x18.parley.v1.AuditDecisionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"n\n\x17ListAuditEventsResponse\x12\x30\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.parley.v1.AuditEventB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01\x12!\n\x0fnext_page_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08\x32\xd3\x01\n\x0c\x41\x64minService\x12Z\n\rGetServerInfo\x12\x1f.parley.v1.GetServerInfoRequest\x1a .parley.v1.GetServerInfoResponse\"\x06\xaa\xd4\x18\x02\x10\x01\x12g\n\x0fListAuditEvents\x12!.parley.v1.ListAuditEventsRequest\x1a\".parley.v1.ListAuditEventsResponse\"\r\xaa\xd4\x18\t\n\x05\x61\x64min \x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,16 +52,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELDESCRIPTION'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_MODELDESCRIPTION'].fields_by_name['provider']._loaded_options = None
   _globals['_MODELDESCRIPTION'].fields_by_name['provider']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003(\200\010'
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['user_id']._loaded_options = None
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H,r\'2%^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}$\330\001\001'
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['principal']._loaded_options = None
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['principal']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['action']._loaded_options = None
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['action']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['decision']._loaded_options = None
+  _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['decision']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LISTAUDITEVENTSRESPONSE'].fields_by_name['events']._loaded_options = None
+  _globals['_LISTAUDITEVENTSRESPONSE'].fields_by_name['events']._serialized_options = b'\272H\006\222\001\003\020\310\001'
+  _globals['_LISTAUDITEVENTSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
+  _globals['_LISTAUDITEVENTSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\272H\005r\003(\200\010'
   _globals['_ADMINSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\252\324\030\002\020\001'
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=169
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=191
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=194
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=557
-  _globals['_MODELDESCRIPTION']._serialized_start=560
-  _globals['_MODELDESCRIPTION']._serialized_end=793
-  _globals['_SERVERLIMITS']._serialized_start=796
-  _globals['_SERVERLIMITS']._serialized_end=1111
-  _globals['_ADMINSERVICE']._serialized_start=1113
-  _globals['_ADMINSERVICE']._serialized_end=1219
+  _globals['_ADMINSERVICE'].methods_by_name['ListAuditEvents']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListAuditEvents']._serialized_options = b'\252\324\030\t\n\005admin \001'
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=198
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=220
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=223
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=586
+  _globals['_MODELDESCRIPTION']._serialized_start=589
+  _globals['_MODELDESCRIPTION']._serialized_end=822
+  _globals['_SERVERLIMITS']._serialized_start=825
+  _globals['_SERVERLIMITS']._serialized_end=1140
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=1143
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=1494
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=1496
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=1606
+  _globals['_ADMINSERVICE']._serialized_start=1609
+  _globals['_ADMINSERVICE']._serialized_end=1820
 # @@protoc_insertion_point(module_scope)

@@ -35,6 +35,11 @@ class AdminServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetServerInfoRequest, _admin_service_pb2.GetServerInfoResponse]
     """GetServerInfo returns the server's version, features and limits. Any authenticated caller may ask."""
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEventsRequest, _admin_service_pb2.ListAuditEventsResponse]
+    """ListAuditEvents lists the audit log of all users, the newest first: who did what for whom, and whether he was let.
+    It holds nothing that was said or sent. Reading it is recorded, too. A server that lacks the feature
+    `list_audit_events` answers UNIMPLEMENTED.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -43,6 +48,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetServerInfoRequest, _admin_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """GetServerInfo returns the server's version, features and limits. Any authenticated caller may ask."""
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEventsRequest, _admin_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """ListAuditEvents lists the audit log of all users, the newest first: who did what for whom, and whether he was let.
+    It holds nothing that was said or sent. Reading it is recorded, too. A server that lacks the feature
+    `list_audit_events` answers UNIMPLEMENTED.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService tells about the server itself."""
@@ -54,5 +64,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.GetServerInfoResponse, _abc.Awaitable[_admin_service_pb2.GetServerInfoResponse]]:
         """GetServerInfo returns the server's version, features and limits. Any authenticated caller may ask."""
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _admin_service_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_admin_service_pb2.ListAuditEventsResponse]]:
+        """ListAuditEvents lists the audit log of all users, the newest first: who did what for whom, and whether he was let.
+        It holds nothing that was said or sent. Reading it is recorded, too. A server that lacks the feature
+        `list_audit_events` answers UNIMPLEMENTED.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TypeVar
 
-from parley.v1 import approval_pb2, run_pb2, tool_pb2
+from parley.v1 import approval_pb2, audit_event_pb2, run_pb2, tool_pb2
 
 from parley_server.domain.approval import ApprovalState, Remember
+from parley_server.domain.audit import AuditDecision
 from parley_server.domain.resolution import CallOutcome
 from parley_server.domain.run import RunState, StopReason
 from parley_server.domain.tool import ApprovalRule, ToolCallStatus, ToolEffect
@@ -45,3 +46,6 @@ TOOL_APPROVAL_NUMBERS = _numbers(ApprovalRule, tool_pb2.ToolApproval.Value, "TOO
 
 CALL_OUTCOME_NUMBERS = _numbers(CallOutcome, tool_pb2.ToolCallOutcome.Value, "TOOL_CALL_OUTCOME")
 CALL_OUTCOMES = {number: outcome for outcome, number in CALL_OUTCOME_NUMBERS.items()}
+
+AUDIT_DECISION_NUMBERS = _numbers(AuditDecision, audit_event_pb2.AuditDecision.Value, "AUDIT_DECISION")
+AUDIT_DECISIONS = {number: decision for decision, number in AUDIT_DECISION_NUMBERS.items()}
