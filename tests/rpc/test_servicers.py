@@ -89,10 +89,18 @@ def test_the_contracts_scopes_are_the_domains() -> None:
     assert None not in rules
 
 
-def test_what_cannot_be_undone_is_audited() -> None:
+def test_what_cannot_be_undone_and_what_tells_much_is_audited() -> None:
     rpcs = [rpc for name in DESCRIPTORS for rpc in rpcs_of(Service(DESCRIPTORS[name], SERVICERS[name]))]
     audited = {rpc.method.name.rpartition("/")[2] for rpc in rpcs if rpc.rule is not None and rpc.rule.audit}
-    assert audited == {"CreateApiKey", "RotateApiKey", "RevokeApiKey", "DeleteConversation", "DecideApproval"}
+    assert audited == {
+        "CreateApiKey",
+        "RotateApiKey",
+        "RevokeApiKey",
+        "DeleteConversation",
+        "ExportConversation",
+        "DecideApproval",
+        "ListAuditEvents",
+    }
 
 
 @dataclass(frozen=True)
@@ -270,6 +278,7 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
         "export_conversation",
         "fork_conversation",
         "image_input",
+        "list_audit_events",
         "mcp",
         "output_schema",
         "rotate_api_key",

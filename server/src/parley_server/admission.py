@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from parley_server.auditing import OperatorKeys
 from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chain
 from parley_server.auth.key_administration import KeyAdministration
 from parley_server.auth.last_use import LastUses
@@ -43,4 +44,4 @@ async def key_administration(settings: Settings) -> AsyncIterator[Keys]:
     make_data_dir(settings)
     hash_key = hash_key_of(settings)
     async with open_installed_store(settings, hash_key, serves=False) as store:
-        yield KeyAdministration(store.api_keys, hash_key)
+        yield KeyAdministration(OperatorKeys(store), hash_key)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from parley_server.cli_audit import audit
 from parley_server.cli_credentials import credentials
 from parley_server.cli_db import db
 from parley_server.cli_mcp import mcp
@@ -36,6 +37,7 @@ def cli() -> None:
     """Parley, a self-hosted agent service."""
 
 
+cli.add_command(audit)
 cli.add_command(credentials)
 cli.add_command(db)
 cli.add_command(mcp)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from parley_server.cli_program import Refusal, load, with_config
+from parley_server.cli_program import Refusal, load, run, with_config
 
 if TYPE_CHECKING:
     from parley_server.tools.credentials.directory import CredentialDirectory
@@ -50,7 +50,9 @@ def set_credential(user: str, slot: str, **where: Path | None) -> None:
     """Store a secret, read from standard input; tools have it from their next call on."""
     from pydantic import SecretStr
 
-    _directory(where).put(user, slot, SecretStr(_read_secret()))
+    secret = SecretStr(_read_secret())
+    _record("credentials set", user, slot, where)
+    _directory(where).put(user, slot, secret)
 
 
 @credentials.command("list")
@@ -68,6 +70,7 @@ def list_credentials(user: str | None, **where: Path | None) -> None:
 @with_config
 def delete_credential(user: str, slot: str, **where: Path | None) -> None:
     """Delete a secret; tools are without it from their next call on."""
+    _record("credentials delete", user, slot, where)
     if not _directory(where).delete(user, slot):
         raise Refusal("this user has no secret of this slot; `parley-server credentials list` shows all")
 
@@ -77,6 +80,14 @@ def _directory(where: dict[str, Path | None]) -> "CredentialDirectory":
 
     settings = load(where["config"], where["data_dir"])
     return CredentialDirectory(settings.credentials.directory(settings.data_dir))
+
+
+def _record(action: str, user: str, slot: str, where: dict[str, Path | None]) -> None:
+    """Record what is about to be changed. Raises StartError, StorageUnavailableError: it must not be changed then."""
+    from parley_server.auditing import operator_entry, record_command
+
+    entry = operator_entry(action, user_id=user, object_type="credential", object_id=slot)
+    run(record_command(load(where["config"], where["data_dir"]), entry))
 
 
 def _read_secret() -> str:

@@ -59,9 +59,11 @@ def check_database(file: Path | None, config: Path | None, data_dir: Path | None
 def restore_database(file: Path, config: Path | None, data_dir: Path | None) -> None:
     """Put the backup FILE in the database's place, while no server runs; the former database is kept beside it."""
     settings = load(config, data_dir)
-    from parley_server import installation
+    from parley_server import auditing, installation
 
     report, former = installation.restore_database(settings, file)
+    # Afterwards, for the log that goes on is the backup's.
+    run(auditing.record_command(settings, auditing.operator_entry("db restore")))
     click.echo(f"ok: {_told(report)}" + (f"; the former database is {former}" if former else ""))
 
 

@@ -1,7 +1,9 @@
 """The audit log on the wire."""
 
+import json
 from datetime import datetime
 
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from parley.v1 import admin_service_pb2, audit_event_pb2
 
@@ -46,6 +48,14 @@ def write_audit_event(recorded: RecordedEntry) -> audit_event_pb2.AuditEvent:
         left_out=entry.left_out,
         mac=recorded.mac,
     )
+
+
+def audit_json(recorded: RecordedEntry) -> str:
+    """Return an entry as a line of JSON, with all the fields of an AuditEvent by their names in the proto."""
+    fields = MessageToDict(
+        write_audit_event(recorded), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return json.dumps(fields | {"position": recorded.position, "mac": recorded.mac.hex()}, ensure_ascii=False)
 
 
 def _read_time(field: str, time: Timestamp) -> datetime:
