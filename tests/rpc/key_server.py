@@ -12,10 +12,12 @@ from parley.v1 import (
     conversation_service_pb2,
     conversation_service_pb2_grpc,
 )
+from parley_server.auditing import open_auditor
 from parley_server.auth.factory import ProviderParts, build_auth_chain
 from parley_server.auth.key_administration import KeyAdministration
 from parley_server.domain.api_key import ApiKey
 from parley_server.domain.principal import ALL_SCOPES, PrincipalKind
+from parley_server.metrics.recorder import SILENT
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.listener import ServerSettings
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
@@ -25,7 +27,7 @@ from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql.sqlite import SqliteDatabase
-from parley_server.storage.sql.store import open_store
+from parley_server.storage.sql.store import SqlStore, open_store
 from rpc.chassis import HASH_KEY, bearer
 
 Administration = KeyAdministration[PageRequest, Page[ApiKey]]
@@ -38,6 +40,7 @@ class KeyServer:
     keys: "api_key_service_pb2_grpc.ApiKeyServiceAsyncStub"
     conversations: "conversation_service_pb2_grpc.ConversationServiceAsyncStub"
     administration: Administration
+    store: SqlStore
 
     async def metadata(
         self, subject: str, kind: PrincipalKind = PrincipalKind.USER, scopes: Sequence[str] = tuple(ALL_SCOPES)
@@ -53,6 +56,7 @@ async def serving_keys(folder: Path) -> AsyncIterator[KeyServer]:
     async with (
         SqliteDatabase(folder / "parley.db") as database,
         open_store(database, ProtoEventCodec(), HASH_KEY) as store,
+        open_auditor(store, SILENT) as auditor,
     ):
         chain = build_auth_chain(("api_key", "local"), ProviderParts(store.api_keys, HASH_KEY))
         administration: Administration = KeyAdministration(store.api_keys, HASH_KEY, on_change=chain.forget)
@@ -67,12 +71,13 @@ async def serving_keys(folder: Path) -> AsyncIterator[KeyServer]:
                 ConversationServicer(store, drain),
             ),
         ]
-        server = RpcServer(services, chain, drain)
+        server = RpcServer(services, chain, drain, auditor=auditor)
         address = await server.start(ServerSettings(listen="127.0.0.1:0"))
         async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             yield KeyServer(
                 api_key_service_pb2_grpc.ApiKeyServiceStub(channel),
                 conversation_service_pb2_grpc.ConversationServiceStub(channel),
                 administration,
+                store,
             )
         await server.stop(0)
