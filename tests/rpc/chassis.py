@@ -14,7 +14,8 @@ from parley.v1 import agent_service_pb2 as pb
 from parley.v1 import run_pb2
 from parley_server.auth.api_key import PresentedKey
 from parley_server.auth.api_key_provider import KeyStore
-from parley_server.auth.factory import AuthChain, ProviderParts, ProviderType, build_auth_chain
+from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chain
+from parley_server.auth.provider import AuthProvider
 from parley_server.domain.api_key import ApiKey, StoredKey
 from parley_server.domain.context import RequestContext
 from parley_server.domain.principal import ALL_SCOPES, PrincipalKind
@@ -142,7 +143,7 @@ NEVER_BEHIND_S = 60.0
 @asynccontextmanager
 async def running(
     *,
-    types: Sequence[ProviderType] = ("api_key", "local"),
+    types: Sequence[str] = ("api_key", "local"),
     limits: GuardLimits = GuardLimits(),  # noqa: B008  # frozen
     listen: str = "127.0.0.1:0",
     channel_options: Sequence[tuple[str, int]] = (),
@@ -152,12 +153,18 @@ async def running(
     overload_lag_s: float = NEVER_BEHIND_S,
     max_failures_per_minute: int = 20,
     observer: CallObserver | None = None,
+    providers: Sequence[AuthProvider] = (),
 ) -> AsyncIterator[Chassis]:
-    """Serve for a block; `options` are put in the place of the shipped ones of their names."""
+    """Serve for a block; `options` are put in the place of the shipped ones of their names.
+
+    Where there are `providers`, they are the chain, and there is no limit of bad credentials.
+    """
     keys, runs, drain = Keys(), Runs(), Drain()
     store: KeyStore = keys
     server_options = tuple((dict(SERVER_OPTIONS) | dict(options)).items())
     auth = build_auth_chain(types, ProviderParts(store, HASH_KEY, max_failures_per_minute=max_failures_per_minute))
+    if providers:
+        auth = AuthChain(providers, max_failures_per_minute=1_000_000)
     server = RpcServer(
         [Service(AGENT_SERVICE, runs)],
         auth,

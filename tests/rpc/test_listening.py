@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from certificates import authority, issued_by
-from parley_server.auth.factory import AuthSettings, ProviderParts, build_auth_chain
+from parley_server.auth.auth_settings import Admission, AuthSettings
+from parley_server.auth.factory import ProviderParts, build_auth_chain
 from parley_server.auth.provider import Credentials
 from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.rpc.drain import Drain
@@ -48,7 +49,8 @@ async def test_where_a_server_starts(tmp_path: Path, place: str, has_tls: bool, 
 async def test_who_gets_in_without_a_credential(place: str, local: bool) -> None:
     """Off loopback nobody, and a server without any way in does not exist: keys are always one."""
     is_local = Listener.parse(place.format("socket")).is_local
-    types = AuthSettings(local=local).provider_types(listens_locally=is_local)
+    admission = Admission(AuthSettings(local=local), {}, {}, listens_locally=is_local, asks_for_certificates=False)
+    types = admission.provider_types
     assert "api_key" in types
     chain = build_auth_chain(types, ProviderParts(Keys(), HASH_KEY))
     calling = chain.authenticate(Credentials(authorization=None, peer=lambda: "ipv4:127.0.0.1:40000"))

@@ -10,7 +10,6 @@ from parley_server.auth.key_administration import KeyAdministration
 from parley_server.auth.last_use import LastUses
 from parley_server.domain.api_key import ApiKey
 from parley_server.installation import hash_key_of, make_data_dir, open_installed_store
-from parley_server.rpc.listener import Listener
 from parley_server.settings import Settings
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql.store import SqlStore
@@ -26,12 +25,28 @@ class Access:
     keys: Keys
 
 
-def build_access(settings: Settings, store: SqlStore, hash_key: bytes, last_uses: LastUses) -> Access:
-    """Build the chain that the settings ask for, and the administration of its keys."""
-    types = settings.auth.provider_types(listens_locally=Listener.parse(settings.server.listen).is_local)
-    parts = ProviderParts(store.api_keys, hash_key, last_uses.note, settings.auth.max_failures_per_minute)
-    chain = build_auth_chain(types, parts)
-    return Access(chain, KeyAdministration(store.api_keys, hash_key, on_change=chain.forget))
+@asynccontextmanager
+async def open_access(
+    settings: Settings, store: SqlStore, hash_key: bytes, last_uses: LastUses
+) -> AsyncIterator[Access]:
+    """Build the chain that the settings ask for, and the administration of its keys.
+
+    Raises:
+        StartError: a provider cannot be made, and says why.
+    """
+    parts = ProviderParts(
+        store.api_keys,
+        hash_key,
+        last_uses.note,
+        settings.auth.max_failures_per_minute,
+        issuers=settings.issuers,
+        services=settings.mtls,
+    )
+    chain = build_auth_chain(settings.admission.provider_types, parts)
+    try:
+        yield Access(chain, KeyAdministration(store.api_keys, hash_key, on_change=chain.forget))
+    finally:
+        await chain.close()
 
 
 @asynccontextmanager

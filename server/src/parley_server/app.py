@@ -19,7 +19,7 @@ from parley.v1 import (
 )
 
 from parley_server import overdue
-from parley_server.admission import Access, build_access
+from parley_server.admission import Access, open_access
 from parley_server.agents.assistant import build_assistant
 from parley_server.agents.registry import AgentRegistry
 from parley_server.auditing import open_auditor
@@ -105,7 +105,7 @@ async def _serve(
         engine = RunEngine(store, store.worker, agents, recorder, models=models.catalog, approval_expiry=expiry)
         stack.push_async_callback(engine.park)
         last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
-        access = build_access(settings, store, hash_key, last_uses)
+        access = await stack.enter_async_context(open_access(settings, store, hash_key, last_uses))
         observer = CallObserver(recorder, _request_log(settings, hash_key))
         auditor = await stack.enter_async_context(open_auditor(store, recorder))
         server = _build_server(

@@ -19,13 +19,15 @@ from typing import Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
-from parley_server.auth.factory import AuthSettings
+from parley_server.auth.auth_settings import Admission, AuthSettings
+from parley_server.auth.jwt_settings import IssuerSettings
+from parley_server.auth.mtls_settings import MtlsServiceSettings
 from parley_server.llm.model_catalog import MAX_MODELS
 from parley_server.llm.model_settings import ModelSettings, ProviderSettings
 from parley_server.llm.prices import Price
 from parley_server.llm.router import MAIN_PROVIDER
 from parley_server.metrics.endpoint import MetricsSettings
-from parley_server.rpc.listener import ServerSettings
+from parley_server.rpc.listener import Listener, ListenError, ServerSettings
 from parley_server.rpc.tls_settings import TlsSettings
 from parley_server.settings_sources import DATA_DIR_VARIABLE, ConfigError, Sources
 from parley_server.settings_tables import Place, Tables, header, sub_tables
@@ -120,6 +122,8 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
 NAMED_TABLES: Mapping[str, type[BaseModel]] = {
     "providers": ProviderSettings,
     "prices": Price,
+    "issuers": IssuerSettings,
+    "mtls": MtlsServiceSettings,
     "approval_rules": ApprovalRuleSettings,
     "tool_hosts": ToolHostSettings,
     "mcp": McpServerSettings,
@@ -147,6 +151,8 @@ class Settings:
     has_model: bool
     providers: Mapping[str, ProviderSettings]
     prices: Mapping[str, Price]
+    issuers: Mapping[str, IssuerSettings]
+    mtls: Mapping[str, MtlsServiceSettings]
     approval_rules: Mapping[str, ApprovalRuleSettings]
     tool_hosts: Mapping[str, ToolHostSettings]
     mcp: Mapping[str, McpServerSettings]
@@ -157,6 +163,17 @@ class Settings:
         for kind in NAMED_TABLES:
             tables |= {(kind, name): table for name, table in getattr(self, kind).items()}
         return dict(each for place, table in tables.items() for each in _with_inner(place, table))
+
+    @property
+    def admission(self) -> Admission:
+        """All that is said of who is let in. Raises ListenError when the address to listen on is none."""
+        return Admission(
+            self.auth,
+            self.issuers,
+            self.mtls,
+            listens_locally=Listener.parse(self.server.listen).is_local,
+            asks_for_certificates=self.tls.client_ca_file is not None,
+        )
 
     def model_settings(self) -> ModelSettings | None:
         """Return where the model is; None where neither a key nor a base URL is set, and the offline model serves."""
@@ -206,6 +223,14 @@ def load_settings(
         prices={
             name: validated(given, ("prices", name), Price, sources.problems) for name in names_below(given, "prices")
         },
+        issuers={
+            name: validated(given, ("issuers", name), IssuerSettings, sources.problems)
+            for name in names_below(given, "issuers")
+        },
+        mtls={
+            name: validated(given, ("mtls", name), MtlsServiceSettings, sources.problems)
+            for name in names_below(given, "mtls")
+        },
         approval_rules={
             name: validated(given, ("approval_rules", name), ApprovalRuleSettings, sources.problems)
             for name in names_below(given, "approval_rules")
@@ -219,7 +244,7 @@ def load_settings(
             for name in names_below(given, "mcp")
         },
     )
-    for kind in ("providers", "tool_hosts", "mcp"):
+    for kind in ("providers", "tool_hosts", "mcp", "issuers", "mtls"):
         sources.problems += _bad_names(kind, getattr(settings, kind))
     if not sources.problems:
         sources.problems += _bad_providers(settings)
@@ -227,6 +252,8 @@ def load_settings(
         sources.problems += _differing_currencies(settings.prices)
     if not sources.problems:
         sources.problems += [*_equal_prefixes(settings.tool_hosts), *_bad_servers(settings.mcp)]
+    if not sources.problems:
+        sources.problems += _bad_admission(settings)
     if sources.problems:
         raise ConfigError("\n".join(sources.problems))
     return settings
@@ -294,6 +321,15 @@ def _equal_prefixes(hosts: Mapping[str, ToolHostSettings]) -> Iterator[str]:
 def _bad_servers(servers: Mapping[str, McpServerSettings]) -> Iterator[str]:
     for name, server in servers.items():
         yield from (f"{header(('mcp', name))} {problem}" for problem in server.problems())
+
+
+def _bad_admission(settings: Settings) -> Iterator[str]:
+    try:
+        admission = settings.admission
+    except ListenError as error:
+        yield str(error)
+    else:
+        yield from admission.problems()
 
 
 def _bad_providers(settings: Settings) -> Iterator[str]:

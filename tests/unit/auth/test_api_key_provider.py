@@ -200,7 +200,7 @@ async def test_the_memory_is_bounded() -> None:
     provider = ApiKeyProvider(keys, HASH_KEY)
     for _ in range(1100):
         assert await admitted(provider, keys.issue().text)
-    assert len(provider._verified) <= 1024
+    assert len(provider._remembered._verified) <= 1024
 
 
 async def test_both_secrets_of_a_rotated_key_are_good_and_prove_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ import getpass
 from collections.abc import Callable
 
 import pytest
-from parley_server.auth.factory import AuthChain, AuthSettings, ProviderParts, build_auth_chain
+from parley_server.auth.auth_settings import Admission, AuthSettings
+from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chain
 from parley_server.auth.local import LocalProvider, operating_system_user
 from parley_server.auth.policy import AccessPolicy, MethodWithoutRuleError, Rule
 from parley_server.auth.provider import NOT_MINE, AuthProvider, Credentials, NotMine
@@ -100,10 +101,9 @@ class NoKeys:
 async def test_the_providers_of_a_listener(
     settings: AuthSettings, listens_locally: bool, types: tuple[str, ...]
 ) -> None:
-    assert settings.provider_types(listens_locally=listens_locally) == types
-    chain = build_auth_chain(
-        settings.provider_types(listens_locally=listens_locally), ProviderParts(NoKeys(), b"k" * 32)
-    )
+    admission = Admission(settings, {}, {}, listens_locally=listens_locally, asks_for_certificates=False)
+    assert admission.provider_types == types
+    chain = build_auth_chain(types, ProviderParts(NoKeys(), b"k" * 32))
     if "local" in types:
         assert (await chain.authenticate(credentials(None))).method == "local"
     else:

@@ -1,23 +1,20 @@
 """Provider `api_key`: proves callers by the keys this server issued."""
 
 import asyncio
-import hashlib
 import hmac
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from parley_server.auth.api_key import PREFIX, PresentedKey
 from parley_server.auth.provider import BUDGET_S, NOT_MINE, AuthProvider, Credentials, NotMine
+from parley_server.auth.remembered import Remembered, Verified
 from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.domain.api_key import ApiKey, StoredKey
 from parley_server.domain.principal import Principal
 
 CACHE_S = 1.0
-_MAX_CACHED = 1024
 _NO_HASH = bytes(32)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -28,14 +25,6 @@ class KeyStore(Protocol):
     async def find(self, key_id: str) -> StoredKey | None:
         """Return the key, revoked and expired ones too; None if there is none of that id."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Verified:
-    """Whom a key proved, good to use without asking again until `until` (monotonic seconds)."""
-
-    principal: Principal
-    until: float
 
 
 class ApiKeyProvider(AuthProvider):
@@ -56,17 +45,17 @@ class ApiKeyProvider(AuthProvider):
         self._hash_key = hash_key
         self._budget_s = budget_s
         self._on_use = on_use
-        self._verified: dict[bytes, _Verified] = {}
+        self._remembered = Remembered(hash_key)
         self._changes = 0
 
     def recall(self, credentials: Credentials) -> Principal | None:
         """Return the owner of a key that was verified within CACHE_S."""
-        verified = self._remembered(credentials)
-        return verified.principal if verified is not None and verified.until > time.monotonic() else None
+        verified = self._verified(credentials)
+        return verified.principal if verified is not None and self._remembered.is_good(verified) else None
 
     def knows(self, credentials: Credentials) -> bool:
         """Tell whether the key was good when it was looked up last, and is among those used lately."""
-        return self._remembered(credentials) is not None
+        return self._verified(credentials) is not None
 
     async def authenticate(self, credentials: Credentials) -> Principal | NotMine:
         """Look the key up and return its owner; NOT_MINE without a bearer that begins as our keys do.
@@ -78,46 +67,31 @@ class ApiKeyProvider(AuthProvider):
         token = _token_of(credentials)
         if token is None:
             return NOT_MINE
-        digest = self._digest(token)
         changes = self._changes
         try:
             verified = await self._verify(token)
         except CredentialsInvalidError:
-            self._verified.pop(digest, None)
+            self._remembered.drop(token)
             raise
         if changes == self._changes:
-            self._remember(digest, verified)
+            self._remembered.put(token, verified)
         return verified.principal
 
     def forget(self, credential_id: str) -> None:
         """Look the key up again at its next use, also if it is being looked up just now."""
         self._changes += 1
-        for digest, verified in self._verified.items():
-            if verified.principal.credential_id == credential_id:
-                self._verified[digest] = _Verified(verified.principal, until=-math.inf)
+        self._remembered.expire(credential_id)
 
     def forget_all(self) -> None:
         """Look every key up again at its next use."""
         self._changes += 1
-        self._verified = {
-            digest: _Verified(verified.principal, until=-math.inf) for digest, verified in self._verified.items()
-        }
+        self._remembered.expire()
 
-    def _remembered(self, credentials: Credentials) -> _Verified | None:
+    def _verified(self, credentials: Credentials) -> Verified | None:
         token = _token_of(credentials)
-        return None if token is None else self._verified.get(self._digest(token))
+        return None if token is None else self._remembered.find(token)
 
-    def _digest(self, token: str) -> bytes:
-        return hashlib.blake2b(token.encode(), key=self._hash_key, digest_size=32, person=b"parley-cache").digest()
-
-    def _remember(self, digest: bytes, verified: _Verified) -> None:
-        # The last one of a dictionary is the newest, so what makes room is what was verified longest ago.
-        self._verified.pop(digest, None)
-        if len(self._verified) >= _MAX_CACHED:
-            del self._verified[next(iter(self._verified))]
-        self._verified[digest] = verified
-
-    async def _verify(self, token: str) -> _Verified:
+    async def _verify(self, token: str) -> Verified:
         presented = PresentedKey.parse(token)
         if presented is None:
             raise CredentialsInvalidError
@@ -130,12 +104,12 @@ class ApiKeyProvider(AuthProvider):
         if stored is None or good_for <= timedelta():
             raise CredentialsInvalidError
         self._on_use(stored.key.key_id, now)
-        return _Verified(_principal_of(stored.key), asked + min(CACHE_S, good_for.total_seconds()))
+        return Verified(_principal_of(stored.key), asked + min(CACHE_S, good_for.total_seconds()))
 
 
 def _token_of(credentials: Credentials) -> str | None:
-    scheme, _, token = (credentials.authorization or "").partition(" ")
-    return token if token.startswith(PREFIX) and scheme.lower() == "bearer" else None
+    token = credentials.bearer
+    return token if token is not None and token.startswith(PREFIX) else None
 
 
 def _time_left(stored: StoredKey | None, presented: bytes, now: datetime) -> timedelta:

@@ -1,68 +1,53 @@
 """Builds the chain of providers the settings ask for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-from typing import Literal
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from parley_server.auth.api_key_provider import ApiKeyProvider, KeyStore
 from parley_server.auth.failure_limiter import MAX_FAILURES, FailureLimiter
+from parley_server.auth.installed import installed_provider
+from parley_server.auth.jwt_settings import IssuerSettings
 from parley_server.auth.local import LocalProvider
+from parley_server.auth.mtls_settings import MtlsServiceSettings
 from parley_server.auth.peer import origin_of
 from parley_server.auth.provider import AuthProvider, Credentials, NotMine
 from parley_server.domain.access_errors import AuthRateLimitedError, AuthUnavailableError, CredentialsInvalidError
 from parley_server.domain.principal import Principal
 
-ProviderType = Literal["api_key", "local"]
-
 _log = structlog.get_logger(__name__)
-
-
-class AuthSettings(BaseModel):
-    """`[auth]`: who is let in, and what keeps the stored hashes of keys useless to a thief."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hash_key: SecretStr | None = None
-    """The key of the keyed hashes, 32 characters or more. Without one it is made in the data directory."""
-
-    hash_key_file: Path | None = None
-    """A file that holds `hash_key`; used where that is not set."""
-
-    local: bool = True
-    """Whether a process on this machine needs no credential and acts as the server's own user. Holds for loopback and
-    unix sockets alone."""
-
-    max_failures_per_minute: int = Field(default=MAX_FAILURES, ge=1, le=1000)
-    """How many bad credentials an address may send in a minute. The next get RESOURCE_EXHAUSTED, and with them every
-    credential from there that was not good lately. Counted by the IPv4 address, by the /64 network of an IPv6 address,
-    and ten times as many for all callers on this machine together."""
-
-    def provider_types(self, *, listens_locally: bool) -> tuple[ProviderType, ...]:
-        """Say which providers a listener has, in the order they are asked.
-
-        `local` is for loopback and unix-socket listeners alone: behind any other, a proxy on this machine would
-        turn every caller into the server's user.
-        """
-        return ("api_key", "local") if self.local and listens_locally else ("api_key",)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderParts:
-    """What providers are built from."""
+    """What providers are built from. `issuers` and `services` are by the operator's names for them."""
 
     keys: KeyStore
     hash_key: bytes
     on_key_use: Callable[[str, datetime], None] = lambda _, __: None
     max_failures_per_minute: int = MAX_FAILURES
+    issuers: Mapping[str, IssuerSettings] = field(default_factory=dict)
+    services: Mapping[str, MtlsServiceSettings] = field(default_factory=dict)
 
 
-_BUILDERS: Mapping[ProviderType, Callable[[ProviderParts], AuthProvider]] = {
+def _jwt(parts: ProviderParts) -> AuthProvider:
+    from parley_server.auth.jwt_provider import JwtProvider  # noqa: PLC0415  # takes memory, which is for issuers alone
+
+    return JwtProvider(parts.issuers, parts.hash_key)
+
+
+def _mtls(parts: ProviderParts) -> AuthProvider:
+    from parley_server.auth.mtls import MtlsProvider  # noqa: PLC0415  # takes memory, which is for certificates alone
+
+    return MtlsProvider(parts.services)
+
+
+_BUILDERS: Mapping[str, Callable[[ProviderParts], AuthProvider]] = {
+    "mtls": _mtls,
     "api_key": lambda parts: ApiKeyProvider(parts.keys, parts.hash_key, on_use=parts.on_key_use),
+    "jwt": _jwt,
     "local": lambda _: LocalProvider(),
 }
 
@@ -71,22 +56,26 @@ class AuthChain:
     """Asks its providers in order until one knows the kind of credential, and counts the bad ones by their origin.
 
     Once an origin has sent too many, only credentials from there that were good before are looked at. A call without
-    any is no guess, costs no look-up and is not counted.
+    any is no guess, costs no look-up and is not counted. A call with two proves two callers, and so nobody.
     """
 
     def __init__(self, providers: Sequence[AuthProvider], max_failures_per_minute: int = MAX_FAILURES) -> None:
         self._providers = tuple(providers)
+        self._certificate_readers = tuple(
+            each for each in self._providers if type(each).takes_certificate is not AuthProvider.takes_certificate
+        )
         self._failures = FailureLimiter(max_failures_per_minute)
 
     async def authenticate(self, credentials: Credentials) -> Principal:
         """Return the caller.
 
         Raises:
-            CredentialsInvalidError: no provider takes the credential, or one refuses it.
+            CredentialsInvalidError: no provider takes the credential, or one refuses it, or there are two.
             AuthRateLimitedError: too many bad ones came from there.
             AuthUnavailableError: a provider could not decide, or took too long.
         """
         try:
+            self._refuse_two(credentials)
             for provider in self._providers:
                 if (principal := provider.recall(credentials)) is not None:
                     return principal
@@ -97,6 +86,12 @@ class AuthChain:
             # A store that fails or takes too long, or a fault: the provider has not decided, so nobody is let in.
             _log.warning("authentication_undecided", error=type(error).__qualname__)
             raise AuthUnavailableError("the credential cannot be checked now; try again", retry_after_s=1.0) from error
+
+    def _refuse_two(self, credentials: Credentials) -> None:
+        if credentials.authorization is not None and any(
+            provider.takes_certificate(credentials) for provider in self._certificate_readers
+        ):
+            raise CredentialsInvalidError
 
     async def _look_at(self, credentials: Credentials) -> Principal:
         if credentials.authorization is None or any(provider.knows(credentials) for provider in self._providers):
@@ -130,7 +125,21 @@ class AuthChain:
         for provider in self._providers:
             provider.forget_all()
 
+    async def close(self) -> None:
+        """Let go of what the providers hold open."""
+        for provider in self._providers:
+            await provider.close()
 
-def build_auth_chain(types: Sequence[ProviderType], parts: ProviderParts) -> AuthChain:
-    """Build the providers of these types, asked in this order."""
-    return AuthChain([_BUILDERS[provider_type](parts) for provider_type in types], parts.max_failures_per_minute)
+
+def build_auth_chain(types: Sequence[str], parts: ProviderParts) -> AuthChain:
+    """Build the providers of these types, asked in this order.
+
+    Raises:
+        StartError: one cannot be made, and says why.
+    """
+    return AuthChain([_built(provider_type, parts) for provider_type in types], parts.max_failures_per_minute)
+
+
+def _built(provider_type: str, parts: ProviderParts) -> AuthProvider:
+    builder = _BUILDERS.get(provider_type)
+    return installed_provider(provider_type) if builder is None else builder(parts)

@@ -15,11 +15,19 @@ class Credentials:
     """What a call brings to prove its caller.
 
     `authorization` is the header as sent, None without one. `peer` gives the transport's word for the other end:
-    `ipv4:127.0.0.1:40000`, `ipv6:%5B::1%5D:40000` or `unix:...`.
+    `ipv4:127.0.0.1:40000`, `ipv6:%5B::1%5D:40000` or `unix:...`. `certificate` gives the PEM of the certificate that
+    the other end proved to be its own in the TLS handshake, None where it showed none.
     """
 
     authorization: str | None
     peer: Callable[[], str]
+    certificate: Callable[[], bytes | None] = lambda: None
+
+    @property
+    def bearer(self) -> str | None:
+        """What is sent as `Bearer ...`; None without a header or with one of another scheme."""
+        scheme, _, text = (self.authorization or "").partition(" ")
+        return text if text and scheme.lower() == "bearer" else None
 
     @property
     def is_local(self) -> bool:
@@ -38,7 +46,12 @@ BUDGET_S: Final = 2.0
 
 
 class AuthProvider(ABC):
-    """Proves callers by one kind of credential, waiting at most BUDGET_S for whatever it has to ask."""
+    """Proves callers by one kind of credential, waiting at most BUDGET_S for whatever it has to ask.
+
+    A package brings one of its own by an entry point in the group `parley_server.auth_providers`: a function without
+    arguments that makes it, named in `[auth] providers`. It has to answer NOT_MINE, and not refuse, whatever is not of
+    its kind, so that those after it are asked.
+    """
 
     @abstractmethod
     async def authenticate(self, credentials: Credentials) -> Principal | NotMine:
@@ -57,8 +70,18 @@ class AuthProvider(ABC):
         """Tell whether these very credentials were good when they were looked at last: they are no guess."""
         return False
 
+    def takes_certificate(self, credentials: Credentials) -> bool:  # noqa: ARG002  # for those that look at it
+        """Tell whether the certificate of the connection is a credential to this provider, beside any header.
+
+        A call that brings it and an `authorization` header proves two callers, and is refused.
+        """
+        return False
+
     def forget(self, credential_id: str) -> None:  # noqa: B027  # only providers that remember override it
         """Drop what is remembered of a credential that was revoked; a provider that remembers nothing ignores it."""
 
     def forget_all(self) -> None:  # noqa: B027  # only providers that remember override it
         """Drop what is remembered of every credential."""
+
+    async def close(self) -> None:  # noqa: B027  # only providers that hold something open override it
+        """Let go of what is held open; nobody is asked after that."""

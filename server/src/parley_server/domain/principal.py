@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -43,7 +44,10 @@ class PrincipalKind(StrEnum):
 
 
 class Principal(BaseModel):
-    """The verified caller. Made by an AuthProvider and by nobody else."""
+    """The verified caller. Made by an AuthProvider and by nobody else.
+
+    `expires_at`, in UTC, is when the credential stops to prove him; None where it does not say.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
 
@@ -53,6 +57,7 @@ class Principal(BaseModel):
     act_as: tuple[ActAsPattern, ...] = ()
     method: str
     credential_id: str = ""
+    expires_at: datetime | None = None
 
     @property
     def name(self) -> str:

@@ -33,7 +33,8 @@ class Call:
     """What is known of a call; each interceptor adds what it found, and nothing is ambient.
 
     It is filled in and not copied, since that is most of what the chain would cost. Servicers never see it.
-    `peer` asks the transport for the other end's address; `receive` reads the request's message off the wire, which
+    `peer` asks the transport for the other end's address, `certificate` for the PEM of the certificate that it showed,
+    None without one; `receive` reads the request's message off the wire, which
     nobody does before the caller is let in; `receive_next` reads the next one of a stream of requests, None at its end.
     `audit_position` is that of the entry that was written before it is served.
     """
@@ -41,6 +42,7 @@ class Call:
     method: Method
     metadata: CallMetadata
     peer: Callable[[], str]
+    certificate: Callable[[], bytes | None]
     receive: Callable[[], Awaitable[bytes]]
     receive_next: Callable[[], Awaitable[bytes | None]]
     claim: ContextClaim | None = None

@@ -37,4 +37,5 @@ class Authentication:
                 pass
             case _:
                 raise CredentialsInvalidError
-        call.principal = await self._authenticator.authenticate(Credentials(authorization, call.peer))
+        credentials = Credentials(authorization, call.peer, call.certificate)
+        call.principal = await self._authenticator.authenticate(credentials)

@@ -26,6 +26,7 @@ Rpc: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 STATUS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
+CERTIFICATE_KEY = "x509_pem_cert"
 MAX_METADATA_BYTES = 16 * 1024
 _ROUNDING_S = 0.02
 _ROUNDING_SHARE = 0.02
@@ -125,6 +126,10 @@ class Exchange:
         if message is not None:
             self.tally.received()
         return message
+
+    def certificate(self) -> bytes | None:
+        """Return the certificate that the other end showed and the core has checked, as PEM; None without one."""
+        return next(iter(self._rpc.auth_context().get(CERTIFICATE_KEY, ())), None)
 
     async def send_headers(self) -> None:
         """Send the initial metadata, once.

@@ -72,7 +72,8 @@ class Guard:
     ) -> tuple[Call, Exchange]:
         metadata = read_metadata(rpc.invocation_metadata() or ())
         exchange = Exchange(rpc, metadata.request_id, self._bounds, Tally(recorder), answer_s=answer_s)
-        return Call(method, metadata, rpc.peer, exchange.receive, exchange.receive_next), exchange
+        call = Call(method, metadata, rpc.peer, exchange.certificate, exchange.receive, exchange.receive_next)
+        return call, exchange
 
     async def _observed(self, call: Call, exchange: Exchange, work: Awaitable[T]) -> T:
         """Do the work, and note the call's one outcome."""
