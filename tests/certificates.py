@@ -65,12 +65,15 @@ def issued_by(
     key: Key | None = None,
     begins: datetime | None = None,
     ends: datetime | None = None,
+    is_authority: bool = False,
 ) -> Pair:
-    """Make a certificate that a root has signed; good for a month unless said otherwise."""
+    """Make a certificate that a root has signed; good for a month unless said otherwise. Hosts may be URIs, too."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     issuer_name = issuer.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     builder = _builder(name, str(issuer_name), key, begins, ends)
     names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+    if is_authority:
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     return Pair(builder.add_extension(names, critical=False).sign(issuer.key, hashes.SHA256()), key)
 
 
@@ -94,6 +97,8 @@ def _name(name: str) -> x509.Name:
 
 
 def _general_name(host: str) -> x509.GeneralName:
+    if "://" in host:
+        return x509.UniformResourceIdentifier(host)
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:

@@ -93,6 +93,8 @@ class Admission:
                 yield f"{kind} has nobody to let in; add an [{table}.NAME], or leave it out"
         if "local" in named and not self.listens_locally:
             yield "local is for loopback and unix sockets alone; leave it out"
+        if "local" in named[:-1]:
+            yield "local takes whoever brings nothing that it knows; name it last"
         if "local" in named and not self.auth.local:
             yield "local is among them and [auth] local is off; keep one"
         there = installed_names()

@@ -26,13 +26,9 @@ class LocalProvider(AuthProvider):
             method="local",
         )
 
-    def recall(self, credentials: Credentials) -> Principal | None:
-        """Return the operating-system user; None from afar, or when a credential was sent."""
-        return self._principal if credentials.authorization is None and credentials.is_local else None
-
     async def authenticate(self, credentials: Credentials) -> Principal | NotMine:
-        """Do as `recall` does: there is nothing to ask."""
-        return self.recall(credentials) or NOT_MINE
+        """Return the operating-system user; NOT_MINE from afar, or when a credential was sent."""
+        return self._principal if credentials.authorization is None and credentials.is_local else NOT_MINE
 
 
 def operating_system_user() -> str:

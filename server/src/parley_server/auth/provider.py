@@ -63,7 +63,10 @@ class AuthProvider(ABC):
         """
 
     def recall(self, credentials: Credentials) -> Principal | None:  # noqa: ARG002  # for those that remember
-        """Return the caller whom these credentials proved so lately that they need not be looked at again."""
+        """Return the caller whom these credentials proved so lately that they need not be looked at again.
+
+        Only whom they proved to this very provider: all are asked this before any refuses.
+        """
         return None
 
     def knows(self, credentials: Credentials) -> bool:  # noqa: ARG002  # for those that remember
