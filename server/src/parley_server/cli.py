@@ -174,7 +174,7 @@ def check_config(config: Path | None, data_dir: Path | None) -> None:
     """Read the settings and say all that is wrong with them; exit code 78 if anything is."""
     settings = load(config, data_dir)
     problems = []
-    for check in (_check_listener, _check_certificate):
+    for check in (_check_listener, _check_certificate, _check_issuers):
         try:
             check(settings)
         except StartError as error:
@@ -198,6 +198,13 @@ def _check_certificate(settings: "Settings") -> None:
 
     if settings.tls.files is not None:
         load_certificate(settings.tls.files, datetime.now(UTC))
+
+
+def _check_issuers(settings: "Settings") -> None:
+    if settings.issuers:
+        from parley_server.auth.jwt_provider import JwtProvider
+
+        JwtProvider(settings.issuers, hash_key=bytes(32))
 
 
 @config_group.command("show")

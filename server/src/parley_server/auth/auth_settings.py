@@ -1,6 +1,6 @@
 """What an operator says of who is let in, and what is wrong with it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -84,8 +84,7 @@ class Admission:
         named = self.auth.providers
         if not named:
             return
-        if len(set(named)) < len(named):
-            yield "one is named twice; name each once"
+        yield from _name_problems(named)
         for kind, table, given in (("jwt", "issuers", self.issuers), ("mtls", "mtls", self.mtls)):
             if given and kind not in named:
                 yield f"{kind} is not among them, so that [{table}] would be for nothing; name it, or remove those"
@@ -97,8 +96,13 @@ class Admission:
             yield "local takes whoever brings nothing that it knows; name it last"
         if "local" in named and not self.auth.local:
             yield "local is among them and [auth] local is off; keep one"
-        there = installed_names()
-        for name in named:
-            if name not in BUILT_IN and name not in there:
-                known = ", ".join((*BUILT_IN, *sorted(there)))
-                yield f"there is no {name}, neither here nor in an installed package; there are {known}"
+
+
+def _name_problems(named: Sequence[str]) -> Iterator[str]:
+    if len(set(named)) < len(named):
+        yield "one is named twice; name each once"
+    there = installed_names()
+    for name in named:
+        if name not in BUILT_IN and name not in there:
+            known = ", ".join((*BUILT_IN, *sorted(there)))
+            yield f"there is no {name}, neither here nor in an installed package; there are {known}"
