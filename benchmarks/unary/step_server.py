@@ -27,6 +27,7 @@ from parley_server.rpc.interceptors.exchange import GuardLimits
 from parley_server.rpc.interceptors.guard import Guard, RpcHandler
 from parley_server.rpc.interceptors.interceptor import Interceptor
 from parley_server.rpc.interceptors.policy import PolicyEnforcement
+from parley_server.rpc.interceptors.recheck import RECHECK_S, Recheck
 from parley_server.rpc.interceptors.request_context import ClaimReader, ContextBinder
 from parley_server.rpc.interceptors.validation import Validation
 from parley_server.rpc.overload import Overload
@@ -101,7 +102,8 @@ def guarded(answer: bytes, interceptors: Sequence[Interceptor]) -> RpcHandler:
         handler = interceptor.wrap(method, handler)
     drain = Drain()
     overload = Overload(SILENT, HealthServicer((), drain))
-    return Guard(drain, overload, GuardLimits(), CallObserver()).unary(method, handler)
+    recheck = Recheck(build_auth_chain((), ProviderParts(OneKey(), _HASH_KEY)), RECHECK_S)
+    return Guard(drain, overload, GuardLimits(), CallObserver(), recheck).unary(method, handler)
 
 
 BARE: dict[str, Callable[[bytes], BareHandler]] = {

@@ -1,4 +1,4 @@
-"""A server of keys and conversations over a real store, for tests of who may do what to keys."""
+"""A server of keys, delegations and conversations over a real store, for tests of who may do what."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -11,8 +11,12 @@ from parley.v1 import (
     api_key_service_pb2_grpc,
     conversation_service_pb2,
     conversation_service_pb2_grpc,
+    delegation_service_pb2,
+    delegation_service_pb2_grpc,
 )
 from parley_server.auditing import open_auditor
+from parley_server.auth.delegation_signer import DelegationSigner
+from parley_server.auth.delegations import Delegations
 from parley_server.auth.factory import ProviderParts, build_auth_chain
 from parley_server.auth.key_administration import KeyAdministration
 from parley_server.domain.api_key import ApiKey
@@ -25,6 +29,7 @@ from parley_server.rpc.server import RpcServer
 from parley_server.rpc.service import Service
 from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
+from parley_server.rpc.servicers.delegation_service import DelegationServicer
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore, open_store
@@ -35,18 +40,24 @@ Administration = KeyAdministration[PageRequest, Page[ApiKey]]
 
 @dataclass(frozen=True)
 class KeyServer:
-    """The stubs, and a way to make credentials for them."""
+    """The stubs, and a way to make credentials for them; what is changed `elsewhere` is in another process."""
 
     keys: "api_key_service_pb2_grpc.ApiKeyServiceAsyncStub"
     conversations: "conversation_service_pb2_grpc.ConversationServiceAsyncStub"
+    delegations: "delegation_service_pb2_grpc.DelegationServiceAsyncStub"
     administration: Administration
     store: SqlStore
+    elsewhere: Administration
 
     async def metadata(
-        self, subject: str, kind: PrincipalKind = PrincipalKind.USER, scopes: Sequence[str] = tuple(ALL_SCOPES)
+        self,
+        subject: str,
+        kind: PrincipalKind = PrincipalKind.USER,
+        scopes: Sequence[str] = tuple(ALL_SCOPES),
+        act_as: Sequence[str] = (),
     ) -> grpc.aio.Metadata:
         """Make a key and return what its holder sends."""
-        _, text = await self.administration.create(kind, subject, scopes)
+        _, text = await self.administration.create(kind, subject, scopes, act_as)
         return grpc.aio.Metadata(*bearer(text))
 
 
@@ -58,13 +69,17 @@ async def serving_keys(folder: Path) -> AsyncIterator[KeyServer]:
         open_store(database, ProtoEventCodec(), HASH_KEY) as store,
         open_auditor(store, SILENT) as auditor,
     ):
-        chain = build_auth_chain(("api_key", "local"), ProviderParts(store.api_keys, HASH_KEY))
+        chain = build_auth_chain(("api_key", "delegation", "local"), ProviderParts(store.api_keys, HASH_KEY))
         administration: Administration = KeyAdministration(store.api_keys, HASH_KEY, on_change=chain.forget)
-        drain = Drain()
+        drain, signer = Drain(), DelegationSigner(HASH_KEY)
         services = [
             Service(
                 api_key_service_pb2.DESCRIPTOR.services_by_name["ApiKeyService"],
                 ApiKeyServicer(administration),
+            ),
+            Service(
+                delegation_service_pb2.DESCRIPTOR.services_by_name["DelegationService"],
+                DelegationServicer(Delegations(signer), signer),
             ),
             Service(
                 conversation_service_pb2.DESCRIPTOR.services_by_name["ConversationService"],
@@ -77,7 +92,9 @@ async def serving_keys(folder: Path) -> AsyncIterator[KeyServer]:
             yield KeyServer(
                 api_key_service_pb2_grpc.ApiKeyServiceStub(channel),
                 conversation_service_pb2_grpc.ConversationServiceStub(channel),
+                delegation_service_pb2_grpc.DelegationServiceStub(channel),
                 administration,
                 store,
+                KeyAdministration(store.api_keys, HASH_KEY),
             )
         await server.stop(0)

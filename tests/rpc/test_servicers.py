@@ -23,10 +23,13 @@ from parley.v1 import (
     content_pb2,
     conversation_service_pb2,
     conversation_service_pb2_grpc,
+    delegation_service_pb2,
     run_pb2,
 )
 from parley_server.agents.assistant import build_assistant
 from parley_server.agents.registry import AgentRegistry
+from parley_server.auth.delegation_signer import DelegationSigner
+from parley_server.auth.delegations import Delegations
 from parley_server.auth.factory import ProviderParts, build_auth_chain
 from parley_server.auth.key_administration import KeyAdministration
 from parley_server.domain.principal import ALL_SCOPES, USER_SCOPES
@@ -42,6 +45,7 @@ from parley_server.rpc.servicers.agent_service import AgentServicer
 from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
 from parley_server.rpc.servicers.approval_service import ApprovalServicer
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
+from parley_server.rpc.servicers.delegation_service import DelegationServicer
 from parley_server.runs.engine import RunEngine
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import open_store
@@ -56,6 +60,7 @@ DESCRIPTORS: dict[str, ServiceDescriptor] = {
         "ConversationService": conversation_service_pb2,
         "ApiKeyService": api_key_service_pb2,
         "ApprovalService": approval_service_pb2,
+        "DelegationService": delegation_service_pb2,
         "AdminService": admin_service_pb2,
     }.items()
 }
@@ -64,6 +69,7 @@ SERVICERS: dict[str, type] = {
     "ConversationService": ConversationServicer,
     "ApiKeyService": ApiKeyServicer,
     "ApprovalService": ApprovalServicer,
+    "DelegationService": DelegationServicer,
     "AdminService": AdminServicer,
 }
 METHODS = [method for descriptor in DESCRIPTORS.values() for method in descriptor.methods]
@@ -100,6 +106,7 @@ def test_what_cannot_be_undone_and_what_tells_much_is_audited() -> None:
         "ExportConversation",
         "DecideApproval",
         "ListAuditEvents",
+        "IssueDelegationToken",
     }
 
 
@@ -132,6 +139,7 @@ async def stubs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stubs
             "ConversationService": ConversationServicer(store, drain),
             "ApiKeyService": ApiKeyServicer(KeyAdministration(store.api_keys, HASH_KEY, chain.forget)),
             "ApprovalService": ApprovalServicer(engine, store),
+            "DelegationService": DelegationServicer(Delegations(signer := DelegationSigner(HASH_KEY)), signer),
             "AdminService": AdminServicer(agents, ModelCatalog(), store.audit, offline_model=True),
         }
         services = [Service(descriptor, servicers[name]) for name, descriptor in DESCRIPTORS.items()]
@@ -278,6 +286,7 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
         "export_conversation",
         "fork_conversation",
         "image_input",
+        "issue_delegation_token",
         "list_audit_events",
         "mcp",
         "output_schema",

@@ -5,8 +5,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from parley_server.auditing import OperatorKeys
+from parley_server.auth.credential_check import CredentialCheck
+from parley_server.auth.delegation_signer import DelegationSigner
+from parley_server.auth.delegations import Delegations
 from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chain
 from parley_server.auth.key_administration import KeyAdministration
+from parley_server.auth.key_standing import KeyStanding
 from parley_server.auth.last_use import LastUses
 from parley_server.domain.api_key import ApiKey
 from parley_server.installation import hash_key_of, make_data_dir, open_installed_store
@@ -19,10 +23,13 @@ Keys = KeyAdministration[PageRequest, Page[ApiKey]]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who is let in, and the keys that let him."""
+    """Who is let in, the keys that let him, who may act for him, and whether what let him in still holds."""
 
     chain: AuthChain
     keys: Keys
+    signer: DelegationSigner
+    delegations: Delegations
+    credentials: CredentialCheck
 
 
 @asynccontextmanager
@@ -43,8 +50,16 @@ async def open_access(
         services=settings.mtls,
     )
     chain = build_auth_chain(settings.admission.provider_types, parts)
+    standing = KeyStanding(store.api_keys)
+    signer = DelegationSigner(hash_key)
+
+    def forget(key_id: str) -> None:
+        chain.forget(key_id)
+        standing.forget(key_id)
+
+    keys = KeyAdministration(store.api_keys, hash_key, on_change=forget)
     try:
-        yield Access(chain, KeyAdministration(store.api_keys, hash_key, on_change=chain.forget))
+        yield Access(chain, keys, signer, Delegations(signer), CredentialCheck(standing))
     finally:
         await chain.close()
 

@@ -15,6 +15,7 @@ from parley.v1 import (
     api_key_service_pb2,
     approval_service_pb2,
     conversation_service_pb2,
+    delegation_service_pb2,
     tool_service_pb2,
 )
 
@@ -46,6 +47,7 @@ from parley_server.rpc.servicers.agent_service import AgentServicer
 from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
 from parley_server.rpc.servicers.approval_service import ApprovalServicer
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
+from parley_server.rpc.servicers.delegation_service import DelegationServicer
 from parley_server.rpc.servicers.tool_service import ToolServicer
 from parley_server.rpc.tls_settings import CertificateFiles
 from parley_server.runs.engine import RunEngine
@@ -97,15 +99,18 @@ async def _serve(
         hash_key = hash_key_of(settings)
         store = await stack.enter_async_context(open_installed_store(settings, hash_key, recorder, serves=True))
         models = await stack.enter_async_context(open_models(settings.model_settings(), settings.providers, recorder))
-        tools = await stack.enter_async_context(open_tools(settings, store, more_tools))
+        last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
+        access = await stack.enter_async_context(open_access(settings, store, hash_key, last_uses))
+        tools = await stack.enter_async_context(open_tools(settings, store, access.delegations, more_tools))
         agents = _build_agents(
-            models, Prices(settings.prices), tools, build_tool_calls(settings, store, tools, recorder)
+            models,
+            Prices(settings.prices),
+            tools,
+            build_tool_calls(settings, store, tools, recorder, access.credentials),
         )
         expiry = timedelta(seconds=settings.approvals.expiry_s)
         engine = RunEngine(store, store.worker, agents, recorder, models=models.catalog, approval_expiry=expiry)
         stack.push_async_callback(engine.park)
-        last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
-        access = await stack.enter_async_context(open_access(settings, store, hash_key, last_uses))
         observer = CallObserver(recorder, _request_log(settings, hash_key))
         auditor = await stack.enter_async_context(open_auditor(store, recorder))
         server = _build_server(
@@ -173,6 +178,7 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
     tools: ToolRegistry,
 ) -> RpcServer:
     drain = Drain()
+    delegations = DelegationServicer(access.delegations, access.signer)
     admin = AdminServicer(agents, models.catalog, store.audit, offline_model=models.is_offline)
     return RpcServer(
         (
@@ -181,6 +187,7 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
             _service(tool_service_pb2.DESCRIPTOR, "ToolService", ToolServicer(agents, tools, store)),
             _service(approval_service_pb2.DESCRIPTOR, "ApprovalService", ApprovalServicer(engine, store)),
             _service(api_key_service_pb2.DESCRIPTOR, "ApiKeyService", ApiKeyServicer(access.keys)),
+            _service(delegation_service_pb2.DESCRIPTOR, "DelegationService", delegations),
             _service(admin_service_pb2.DESCRIPTOR, "AdminService", admin),
         ),
         access.chain,
@@ -189,6 +196,7 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
         options=server_options(connections_held(settings.server.max_connections)),
         observer=observer,
         auditor=auditor,
+        recheck_s=settings.auth.recheck_s,
     )
 
 

@@ -1,8 +1,11 @@
 """The composition of tools: what is built in, what is installed, what comes from elsewhere while the server runs."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
+from parley_server.auth.credential_check import CredentialCheck
+from parley_server.auth.delegations import Delegations, HostCall
+from parley_server.domain.access_errors import DelegationTooDeepError
 from parley_server.domain.errors import StartError
 from parley_server.metrics.recorder import Gauge, Recorder
 from parley_server.rpc.mapping.request_context import to_binary
@@ -17,21 +20,27 @@ from parley_server.tools.builtin.read_result import read_result_tool
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.credentials.opening import open_credentials
 from parley_server.tools.discovery import discover, register
+from parley_server.tools.errors import ToolError
 from parley_server.tools.mcp.mcp_settings import PACKAGE_MISSING
 from parley_server.tools.registry import ToolRegistry
+from parley_server.tools.remote.host_settings import ToolHostSettings
 from parley_server.tools.source import ToolSource, published
 from parley_server.tools.threads import ToolThreads
-from parley_server.tools.tool import Tool
+from parley_server.tools.tool import Tool, ToolContext
 
 
 @asynccontextmanager
-async def open_tools(settings: Settings, store: Store, more_tools: Sequence[Tool] = ()) -> AsyncIterator[ToolRegistry]:
+async def open_tools(
+    settings: Settings, store: Store, delegations: Delegations, more_tools: Sequence[Tool] = ()
+) -> AsyncIterator[ToolRegistry]:
     """Yield the registry of all tools, and keep the tools of sources up to date while the block lasts.
+
+    `delegations` make what proves to tool hosts for whom they work.
 
     Raises:
         StartError: the settings name tools that cannot be had, or two tools have one name.
     """
-    sources = list(_sources(settings))
+    sources = list(_sources(settings, delegations))
     registry = build_tools(settings, store, more_tools, sources)
     async with published(sources, registry):
         yield registry
@@ -50,8 +59,12 @@ def build_tools(
     return register([*tools, *more_tools], discover(settings.tools.modules), settings.tools.disabled, prefixes)
 
 
-def build_tool_calls(settings: Settings, store: Store, tools: ToolRegistry, recorder: Recorder) -> ToolCallManager:
+def build_tool_calls(
+    settings: Settings, store: Store, tools: ToolRegistry, recorder: Recorder, callers: CredentialCheck
+) -> ToolCallManager:
     """Make what runs the calls of these tools, once the user has approved those that want it.
+
+    `callers` tells before each WRITE whether the run's caller is still let in.
 
     Raises:
         StartError: the settings name a source of credentials that cannot be had.
@@ -60,17 +73,33 @@ def build_tool_calls(settings: Settings, store: Store, tools: ToolRegistry, reco
     threads = ToolThreads(settings.tools.threads)
     recorder.watch(Gauge.TOOL_THREADS_STUCK, lambda: threads.stuck)
     credentials = open_credentials(settings.credentials, settings.data_dir)
-    return ToolCallManager(tools, threads, settings.tools.call_limits(), gate, credentials)
+    return ToolCallManager(tools, threads, settings.tools.call_limits(), gate, credentials, callers.require)
 
 
-def _sources(settings: Settings) -> Iterator[ToolSource]:
+def _sources(settings: Settings, delegations: Delegations) -> Iterator[ToolSource]:
     """Yield every source of tools that the settings name."""
     if settings.tool_hosts:
         from parley_server.tools.grpc_source import GrpcToolSource  # noqa: PLC0415  # for who has such hosts
 
-        yield from (GrpcToolSource(name, host, to_binary) for name, host in settings.tool_hosts.items())
+        for name, host in settings.tool_hosts.items():
+            yield GrpcToolSource(name, host, to_binary, proof=_proof(delegations, name, host))
     if settings.mcp:
         yield from _mcp_sources(settings)
+
+
+def _proof(delegations: Delegations, host: str, settings: ToolHostSettings) -> Callable[[ToolContext, float], str]:
+    """Return what makes the tokens of a host's calls; a run that may go no further is told so."""
+    scopes = frozenset(settings.delegate_scopes)
+
+    def make(context: ToolContext, lifetime_s: float) -> str:
+        call = HostCall(host, context.run_id, context.call_id, lifetime_s, scopes)
+        try:
+            return delegations.for_call(context.request, call)
+        except DelegationTooDeepError as error:
+            hint = "Go on without this tool."
+            raise ToolError("delegation_too_deep", "Too many hosts act one for the other.", hint=hint) from error
+
+    return make
 
 
 def _mcp_sources(settings: Settings) -> Iterator[ToolSource]:

@@ -16,8 +16,9 @@ from parley_server.domain.access_errors import (
     ScopeMissingError,
 )
 from parley_server.domain.api_key import StoredKey
+from parley_server.domain.context import ContextClaim, RequestContext
 from parley_server.domain.errors import StorageUnavailableError
-from parley_server.domain.principal import ALL_SCOPES, Principal, PrincipalKind, is_user_id
+from parley_server.domain.principal import ALL_SCOPES, Principal, PrincipalKind, is_user_id, missing_scopes
 
 ANN = Principal(kind=PrincipalKind.USER, subject="ann", method="test", scopes=frozenset({"runs:read"}))
 LOOPBACK = "ipv4:127.0.0.1:40000"
@@ -93,9 +94,9 @@ class NoKeys:
 @pytest.mark.parametrize(
     ("settings", "listens_locally", "types"),
     [
-        (AuthSettings(), True, ("api_key", "local")),
-        (AuthSettings(), False, ("api_key",)),
-        (AuthSettings(local=False), True, ("api_key",)),
+        (AuthSettings(), True, ("api_key", "delegation", "local")),
+        (AuthSettings(), False, ("api_key", "delegation")),
+        (AuthSettings(local=False), True, ("api_key", "delegation")),
     ],
 )
 async def test_the_providers_of_a_listener(
@@ -129,7 +130,7 @@ async def test_callers_of_this_machine_are_the_operating_systems_user(peer: str)
     assert isinstance(principal, Principal)
     assert (principal.kind, principal.subject) == (PrincipalKind.USER, operating_system_user())
     assert principal.scopes > ALL_SCOPES
-    assert not principal.lacks([*ALL_SCOPES, "tool:refunds"])
+    assert not missing_scopes([*ALL_SCOPES, "tool:refunds"], principal.scopes)
 
 
 @pytest.mark.parametrize(
@@ -179,21 +180,26 @@ def test_login_names_are_fitted_to_the_grammar(login: str, subject: str, monkeyp
     assert operating_system_user() == subject
 
 
+def context_of(principal: Principal) -> RequestContext:
+    return RequestContext.from_claim(ContextClaim(), principal)
+
+
 def test_a_rule_asks_for_its_scope_and_one_without_for_none() -> None:
-    Rule("runs:read").check(ANN)
-    Rule().check(ANN)
+    ann = context_of(ANN)
+    Rule("runs:read").check(ann)
+    Rule().check(ann)
     with pytest.raises(ScopeMissingError) as missing:
-        Rule("runs:write").check(ANN)
+        Rule("runs:write").check(ann)
     assert missing.value.metadata == {"scope": "runs:write"}
 
 
 def test_a_rule_for_one_kind_of_caller_refuses_the_other_whatever_he_holds() -> None:
     bot = Principal(kind=PrincipalKind.SERVICE, subject="bot", method="test", scopes=ALL_SCOPES)
-    Rule("runs:read", PrincipalKind.USER).check(ANN)
-    Rule(principal_kind=PrincipalKind.SERVICE).check(bot)
+    Rule("runs:read", PrincipalKind.USER).check(context_of(ANN))
+    Rule(principal_kind=PrincipalKind.SERVICE).check(context_of(bot))
     for rule, caller in ((Rule("runs:read", PrincipalKind.SERVICE), ANN), (Rule("", PrincipalKind.USER), bot)):
         with pytest.raises(PrincipalNotAllowedError) as refused:
-            rule.check(caller)
+            rule.check(context_of(caller))
         assert refused.value.metadata == {"principal_kind": str(rule.principal_kind)}
 
 

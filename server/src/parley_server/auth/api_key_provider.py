@@ -136,4 +136,5 @@ def _principal_of(key: ApiKey) -> Principal:
         act_as=key.act_as,
         method="api_key",
         credential_id=key.key_id,
+        expires_at=key.expire_time,
     )

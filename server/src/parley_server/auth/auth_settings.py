@@ -13,7 +13,7 @@ from parley_server.auth.installed import installed_names
 from parley_server.auth.jwt_settings import IssuerSettings, prefix_problems
 from parley_server.auth.mtls_settings import MtlsServiceSettings, overlap_problems
 
-BUILT_IN = ("mtls", "api_key", "jwt", "local")
+BUILT_IN = ("mtls", "api_key", "delegation", "jwt", "local")
 
 
 class AuthSettings(BaseModel):
@@ -32,15 +32,19 @@ class AuthSettings(BaseModel):
     unix sockets alone."""
 
     providers: Annotated[tuple[str, ...], BeforeValidator(listed), Field(max_length=16)] = ()
-    """The types of the providers that are asked who calls, in this order: `mtls`, `api_key`, `jwt`, `local`, and the
-    names of entry points in the group `parley_server.auth_providers` of packages that are installed where the server
-    is. Empty: `mtls` where there is an `[mtls.NAME]`, `api_key`, `jwt` where there is an `[issuers.NAME]`, and `local`
-    where it holds."""
+    """The types of the providers that are asked who calls, in this order: `mtls`, `api_key`, `delegation`,
+    `jwt`, `local`, and the names of entry points in the group `parley_server.auth_providers` of packages that are
+    installed where the server is. Empty: `mtls` where there is an `[mtls.NAME]`, `api_key`, `delegation`, `jwt` where
+    there is an `[issuers.NAME]`, and `local` where it holds."""
 
     max_failures_per_minute: int = Field(default=MAX_FAILURES, ge=1, le=1000)
     """How many bad credentials an address may send in a minute. The next get RESOURCE_EXHAUSTED, and with them every
     credential from there that was not good lately. Counted by the IPv4 address, by the /64 network of an IPv6 address,
     and ten times as many for all callers on this machine together."""
+
+    recheck_s: float = Field(default=45.0, ge=0.1, le=3600.0, allow_inf_nan=False)
+    """How long a stream goes on without another look at its credential, in seconds: at the next event after that it
+    ends if the credential has. A stream that is quiet has an event every 15 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Admission:
         is_there = {
             "mtls": bool(self.mtls),
             "api_key": True,
+            "delegation": True,
             "jwt": bool(self.issuers),
             "local": self.auth.local and self.listens_locally,
         }

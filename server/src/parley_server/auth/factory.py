@@ -1,12 +1,13 @@
 """Builds the chain of providers the settings ask for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
 
 from parley_server.auth.api_key_provider import ApiKeyProvider, KeyStore
+from parley_server.auth.delegation import DelegationProvider
 from parley_server.auth.failure_limiter import MAX_FAILURES, FailureLimiter
 from parley_server.auth.installed import installed_provider
 from parley_server.auth.jwt_settings import IssuerSettings
@@ -48,6 +49,7 @@ _BUILDERS: Mapping[str, Callable[[ProviderParts], AuthProvider]] = {
     "mtls": _mtls,
     "api_key": lambda parts: ApiKeyProvider(parts.keys, parts.hash_key, on_use=parts.on_key_use),
     "jwt": _jwt,
+    "delegation": lambda parts: DelegationProvider(parts.keys, parts.hash_key),
     "local": lambda _: LocalProvider(),
 }
 
@@ -74,12 +76,24 @@ class AuthChain:
             AuthRateLimitedError: too many bad ones came from there.
             AuthUnavailableError: a provider could not decide, or took too long.
         """
+        return await self._decided(credentials, self._look_at)
+
+    async def check_again(self, credentials: Credentials) -> Principal:
+        """Do as `authenticate` does with what has let its caller in before, which is no guess and never counted as one.
+
+        Raises:
+            CredentialsInvalidError: it has been revoked since, or is over.
+            AuthUnavailableError: a provider could not decide, or took too long.
+        """
+        return await self._decided(credentials, self._ask)
+
+    async def _decided(self, credentials: Credentials, ask: Callable[[Credentials], Awaitable[Principal]]) -> Principal:
         try:
             self._refuse_two(credentials)
             for provider in self._providers:
                 if (principal := provider.recall(credentials)) is not None:
                     return principal
-            return await self._look_at(credentials)
+            return await ask(credentials)
         except (CredentialsInvalidError, AuthRateLimitedError, AuthUnavailableError):
             raise
         except Exception as error:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from parley_server.domain.access_errors import PrincipalNotAllowedError, ScopeMissingError
-from parley_server.domain.principal import Principal, PrincipalKind
+from parley_server.domain.context import RequestContext
+from parley_server.domain.principal import PrincipalKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,12 @@ class Rule:
     principal_kind: PrincipalKind | None = None
     audit: bool = False
 
-    def check(self, principal: Principal) -> None:
-        """Let `principal` pass. Raises PrincipalNotAllowedError, ScopeMissingError."""
-        if self.principal_kind is not None and principal.kind is not self.principal_kind:
+    def check(self, context: RequestContext) -> None:
+        """Let a call pass. Raises PrincipalNotAllowedError, ScopeMissingError."""
+        if self.principal_kind is not None and context.principal.kind is not self.principal_kind:
             raise PrincipalNotAllowedError(self.principal_kind)
-        if self.scope and self.scope not in principal.scopes:
-            raise ScopeMissingError(f"the credential lacks the scope {self.scope}", metadata={"scope": self.scope})
+        if self.scope and self.scope not in context.scopes:
+            raise ScopeMissingError.of(self.scope, is_held=self.scope in context.principal.scopes)
 
 
 class MethodWithoutRuleError(Exception):

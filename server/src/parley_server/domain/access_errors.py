@@ -52,10 +52,16 @@ class UserMismatchError(ParleyError):
 
 
 class ScopeMissingError(ParleyError):
-    """The credential lacks the scope the method asks for."""
+    """The credential lacks the scope the method asks for, or may not use it for another user."""
 
     kind = ErrorKind.PERMISSION_DENIED
     reason = Reason.SCOPE_MISSING
+
+    @classmethod
+    def of(cls, scope: str, *, is_held: bool = False) -> "ScopeMissingError":
+        """Build the error for one scope; `is_held` says that it is the caller's own, and for himself alone."""
+        what = f"the scope {scope} is not for acts in another user's name" if is_held else ""
+        return cls(what or f"the credential lacks the scope {scope}", metadata={"scope": scope})
 
 
 class PrincipalNotAllowedError(ParleyError):
@@ -66,3 +72,15 @@ class PrincipalNotAllowedError(ParleyError):
 
     def __init__(self, allowed: str) -> None:
         super().__init__(f"only a {allowed} may call this method", metadata={"principal_kind": allowed})
+
+
+class DelegationTooDeepError(ParleyError):
+    """As many act for the user already, one for the other, as may."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    reason = Reason.DELEGATION_TOO_DEEP
+
+    def __init__(self, max_actors: int) -> None:
+        super().__init__(
+            f"at most {max_actors} act for a user, one for the other", metadata={"max_actors": str(max_actors)}
+        )

@@ -5,7 +5,7 @@ The interceptor makes one per call; it is handed on explicitly, as the first arg
 
 import re
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
@@ -15,11 +15,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 from parley_server.domain.access_errors import ClockSkewError, UserMismatchError
 from parley_server.domain.identifiers import new_id
-from parley_server.domain.principal import Principal, UserId
+from parley_server.domain.principal import ADMIN_SCOPE, Principal, UserId, missing_scopes
 
 MAX_CONTEXT_BYTES = 4096
 MAX_METADATA_PAIRS = 16
 MAX_CLOCK_SKEW = timedelta(minutes=5)
+# What a service keeps to itself when it acts for a user.
+_OWN_ALONE = frozenset({ADMIN_SCOPE})
 
 # Read now: when the process is short of file descriptors it can be read no more.
 _UTC = zoneinfo.ZoneInfo("UTC")
@@ -158,6 +160,30 @@ class RequestContext(BaseModel):
         """Return a copy with `pairs` added or replaced. Raises ValidationError over the limits."""
         merged = {**self.model_dump(), "metadata": {**self.metadata, **pairs}}
         return type(self).model_validate(merged)
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """What may be done: what the credential allows, and for another user nothing that no user could do."""
+        held = self.principal.scopes
+        return held if self.user_id == self.principal.subject else held - _OWN_ALONE
+
+    def lacks(self, scopes: Iterable[str]) -> frozenset[str]:
+        """Return those of these scopes that the call does not have."""
+        return missing_scopes(scopes, self.scopes)
+
+    @property
+    def actors(self) -> tuple[str, ...]:
+        """Who acts for the user, at most MAX_ACTORS: the one at work first, behind him who let him act, and so on.
+
+        Empty when nobody does: the user is there himself, or a service in its own name.
+        """
+        principal = self.principal
+        return principal.actors if self.user_id == principal.subject else (principal.name, *principal.actors)
+
+    @property
+    def actor(self) -> str:
+        """Who is at work: the first of the actors, or the caller himself."""
+        return (*self.actors, self.principal.name)[0]
 
     @property
     def zone(self) -> zoneinfo.ZoneInfo:

@@ -85,6 +85,7 @@ class Reason(StrEnum):
     TOOL_CALL_RESOLVED = auto()
     TOOL_CALL_NOT_IN_DOUBT = auto()
     LOOP_DETECTED = auto()
+    DELEGATION_TOO_DEEP = auto()
 
 
 @dataclass(frozen=True, slots=True)

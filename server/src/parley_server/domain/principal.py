@@ -1,18 +1,25 @@
 """Who calls: the identity a credential proves, and what it may do."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 USER_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}\Z"
 ACT_AS_PATTERN = r"^(\*|[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}\*?)\Z"
 
+# Beyond it nobody could say any more who answers for what is done.
+MAX_ACTORS = 4
+
 UserId = Annotated[str, StringConstraints(pattern=USER_ID_PATTERN)]
 ActAsPattern = Annotated[str, StringConstraints(pattern=ACT_AS_PATTERN)]
+
+# Somebody who acts for a user, by his `Principal.name`; a tool host is the service `host:weather`.
+Actor = Annotated[str, StringConstraints(pattern=r"^(user|service):[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}\Z")]
+Actors = Annotated[tuple[Actor, ...], Field(max_length=MAX_ACTORS)]
 
 ADMIN_SCOPE = "admin"
 DECIDE_SCOPE = "approvals:decide"
@@ -36,6 +43,14 @@ def is_tool_scope(scope: str) -> bool:
     return _tool_scope.match(scope) is not None
 
 
+def missing_scopes(wanted: Iterable[str], held: Collection[str]) -> frozenset[str]:
+    """Return those of the wanted scopes that are not held."""
+    missing = frozenset(wanted).difference(held)
+    if ALL_TOOLS_SCOPE in held:
+        return frozenset(scope for scope in missing if not is_tool_scope(scope))
+    return missing
+
+
 class PrincipalKind(StrEnum):
     """A user speaks for himself; a service may speak for the users its patterns name."""
 
@@ -46,7 +61,9 @@ class PrincipalKind(StrEnum):
 class Principal(BaseModel):
     """The verified caller. Made by an AuthProvider and by nobody else.
 
-    `expires_at`, in UTC, is when the credential stops to prove him; None where it does not say.
+    `scopes` are the credential's; those of a call are `RequestContext.scopes`. `actors` are who acts for the subject by
+    this credential, the present one first; empty where it is his own. `expires_at`, in UTC, is when the credential ends
+    by itself; None never.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
@@ -57,19 +74,13 @@ class Principal(BaseModel):
     act_as: tuple[ActAsPattern, ...] = ()
     method: str
     credential_id: str = ""
+    actors: Actors = ()
     expires_at: datetime | None = None
 
     @property
     def name(self) -> str:
         """The caller for logs and keys, such as `user:ann`: a user and a service may have one subject."""
         return f"{self.kind}:{self.subject}"
-
-    def lacks(self, scopes: Iterable[str]) -> frozenset[str]:
-        """Return those of these scopes that the caller does not hold."""
-        missing = frozenset(scopes) - self.scopes
-        if ALL_TOOLS_SCOPE in self.scopes:
-            return frozenset(scope for scope in missing if not is_tool_scope(scope))
-        return missing
 
     def may_act_as(self, user_id: str) -> bool:
         """Tell whether this caller may speak for `user_id`: himself, or inside a service's patterns."""

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from parley_server.auth.provider import Credentials
 from parley_server.domain.context import ContextClaim, RequestContext
 from parley_server.domain.principal import Principal
 from parley_server.rpc.call_metadata import CallMetadata
@@ -46,6 +47,7 @@ class Call:
     receive: Callable[[], Awaitable[bytes]]
     receive_next: Callable[[], Awaitable[bytes | None]]
     claim: ContextClaim | None = None
+    credentials: Credentials | None = None
     principal: Principal | None = None
     context: RequestContext | None = None
     request: Message | None = None

@@ -39,10 +39,16 @@ class RequestLog:
             fields["principal"] = f"{call.principal.kind.value}:{self._name(call.principal.subject)}"
         if call.context is not None:
             fields["user"] = self._name(call.context.user_id)
+            if call.context.actors:
+                fields["actors"] = " ".join(self._actor(actor) for actor in call.context.actors)
         if call.method.is_public and outcome is OK:
             self._log.debug("call", **fields)
         else:
             self._log.info("call", **fields)
+
+    def _actor(self, actor: str) -> str:
+        kind, _, subject = actor.partition(":")
+        return f"{kind}:{self._name(subject)}"
 
     def _name(self, user_id: str) -> str:
         if not self._name_key:

@@ -21,6 +21,7 @@ from parley_server.rpc.interceptors.exchange import GuardLimits
 from parley_server.rpc.interceptors.guard import Guard, RpcHandler
 from parley_server.rpc.interceptors.interceptor import Interceptor
 from parley_server.rpc.interceptors.policy import PolicyEnforcement
+from parley_server.rpc.interceptors.recheck import RECHECK_S, Recheck
 from parley_server.rpc.interceptors.request_context import ClaimReader, ContextBinder
 from parley_server.rpc.interceptors.validation import Validation
 from parley_server.rpc.listener import Listener, ListenError, ServerSettings
@@ -65,7 +66,8 @@ class RpcServer:
     """Serves `services`, and health beside them, and reflection where it is wanted. Build it inside the running loop.
 
     `health` is NOT_SERVING until its owner says otherwise. `options` set up the gRPC core. Without an `auditor` what is
-    to be audited is told by the log alone.
+    to be audited is told by the log alone. `recheck_s` is how
+    often the credentials of streams are looked at again.
 
     Raises:
         TypeError: a servicer lacks an rpc of its service.
@@ -84,6 +86,7 @@ class RpcServer:
         options: Sequence[tuple[str, int]] = SERVER_OPTIONS,
         observer: CallObserver | None = None,
         auditor: Auditor | None = None,
+        recheck_s: float = RECHECK_S,
     ) -> None:
         if reflection:
             services = (*services, *_reflection(services, drain))
@@ -94,7 +97,7 @@ class RpcServer:
         warm(rpc.method.request_type for rpc in rpcs)
         self._observer = observer or CallObserver()
         self._overload = Overload(self._observer.recorder, self.health)
-        guard = Guard(drain, self._overload, limits, self._observer)
+        guard = Guard(drain, self._overload, limits, self._observer, Recheck(authenticator, recheck_s))
         self._server = core_server(options, _handlers(rpcs, authenticator, guard, auditor))
 
     def bind(self, settings: ServerSettings, credentials: grpc.ServerCredentials | None = None) -> str:

@@ -72,7 +72,7 @@ class ApprovalGate:
         Raises:
             StorageUnavailableError: what the user said before cannot be read.
         """
-        plan = replace(plan, jobs=tuple([_with_confirmed(asking.approvals, context.user_id, job) for job in plan.jobs]))
+        plan = replace(plan, jobs=tuple([_with_answers(asking.approvals, context.user_id, job) for job in plan.jobs]))
         jobs: list[Job] = []
         held: list[Job] = []
         refused: list[tuple[PlannedCall, ToolError]] = []
@@ -122,14 +122,15 @@ def _answer_to(asked: Sequence[Approval], user_id: str, job: Job) -> Approval | 
     return next((each for each in holding if not each.is_pending), None)
 
 
-def _with_confirmed(approvals: Sequence[Approval], user_id: str, job: Job) -> Job:
-    """Return a job with what its tool has asked the user and he has said yes to."""
+def _with_answers(approvals: Sequence[Approval], user_id: str, job: Job) -> Job:
+    """Return a job with what the user has said yes to: the call, and what its tool has asked him."""
     approved = [each for each in approvals if each.call_id in job.call_ids and each.state is ApprovalState.APPROVED]
     if not approved:
         return job
     now = fingerprint(job.tool.spec.name, job.arguments)
-    holding = (each for each in approved if each.holds_for(user_id, now, job.tool.spec.spec_hash))
-    return replace(job, confirmed=tuple(each.confirmation for each in holding if each.confirmation is not None))
+    holding = [each for each in approved if each.holds_for(user_id, now, job.tool.spec.spec_hash)]
+    confirmed = tuple(each.confirmation for each in holding if each.confirmation is not None)
+    return replace(job, confirmed=confirmed, is_approved=bool(holding))
 
 
 def _approved(approval: Approval, job: Job) -> bool:

@@ -7,6 +7,7 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.run_event import EventSink, ItemEvent, ToolCallStarted
 from parley_server.domain.tool import CallRecord, CallsMade, CallState, ToolCall, ToolResult, ToolSpec, UnansweredCall
 from parley_server.tools.approval_gate import ApprovalGate, ApprovalNeededError, Asking
+from parley_server.tools.caller_check import CallerCheck, let_in_for_good
 from parley_server.tools.credentials.source import CredentialSource, NoCredentials
 from parley_server.tools.executions import Executions, Workshop
 from parley_server.tools.limits import MAX_CALLS_PER_TURN, CallLimits
@@ -23,7 +24,7 @@ class ToolCallManager:
     """Runs tool calls for all users at once; keeps nothing of a run between its turns.
 
     `threads` are for tools that block; `limits` hold for every run; the `gate` says which calls wait for the user;
-    `credentials` keep the users' secrets.
+    `credentials` keep the users' secrets; `check` tells before each WRITE whether the run's caller is still let in.
     """
 
     def __init__(
@@ -33,15 +34,17 @@ class ToolCallManager:
         limits: CallLimits = CallLimits(),
         gate: ApprovalGate | None = None,
         credentials: CredentialSource | None = None,
+        check: CallerCheck = let_in_for_good,
     ) -> None:
         self._tools = tools
         self._gate = gate or ApprovalGate()
-        self._workshop = Workshop(threads or ToolThreads(), limits=limits, credentials=credentials or NoCredentials())
+        keeper = credentials or NoCredentials()
+        self._workshop = Workshop(threads or ToolThreads(), limits=limits, credentials=keeper, check=check)
 
     def offered(self, context: RequestContext, names: Collection[str]) -> tuple[ToolSpec, ...]:
         """Return those of these tools that the caller has the scopes for, and that are there at the moment."""
         specs = self._tools.specs(names)
-        return tuple(spec for spec in specs if not context.principal.lacks(spec.required_scopes))
+        return tuple(spec for spec in specs if not context.lacks(spec.required_scopes))
 
     def so_far(self, made: CallsMade = CallsMade()) -> SoFar:
         """Take up a run where its earlier attempts have left off; to be handed on with all its turns."""
@@ -123,7 +126,7 @@ class ToolCallManager:
         _require_none_held(plan, executions)
 
     def _terms(self, context: RequestContext, allowed: Collection[str], max_calls: int, so_far: SoFar | None) -> Terms:
-        return Terms(context.principal, self._tools, allowed, max_calls, so_far or self.so_far())
+        return Terms(context, self._tools, allowed, max_calls, so_far or self.so_far())
 
 
 def _require_none_held(plan: TurnPlan, executions: Executions) -> None:

@@ -9,6 +9,7 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.run import UnattendedPolicy
 from parley_server.domain.run_event import EventSink, ItemEvent
 from parley_server.domain.tool import ToolResult
+from parley_server.tools.caller_check import CallerCheck, let_in_for_good, refusal_of
 from parley_server.tools.confirmations import asking, refusal
 from parley_server.tools.credentials.source import CredentialSource, NoCredentials
 from parley_server.tools.errors import ConfirmationNeededError, ToolError, ToolTimeUsedUpError
@@ -29,12 +30,16 @@ _Task = asyncio.Task[None]
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What the calls of all runs share: threads for tools that block, users' places and credentials, limits of runs."""
+    """What the calls of all runs share: threads for tools that block, users' places and credentials, limits of runs.
+
+    `check` tells whether a run's caller is still let in.
+    """
 
     threads: ToolThreads = field(default_factory=ToolThreads)
     users: UserPlaces = field(default_factory=UserPlaces)
     limits: CallLimits = CallLimits()
     credentials: CredentialSource = field(default_factory=NoCredentials)
+    check: CallerCheck = let_in_for_good
 
 
 class Executions:
@@ -49,6 +54,7 @@ class Executions:
         self._policy = policy
         self._threads = workshop.threads
         self._credentials = workshop.credentials
+        self._check = workshop.check
         self._time = plan.time
         self._places = RunPlaces(context, workshop.users, workshop.limits.parallel_calls)
         # Whose places are taken, though they have not begun.
@@ -118,7 +124,7 @@ class Executions:
             await self._answer(job, ToolTimeUsedUpError(self._time.limit_s))
             return
         try:
-            told = await self._execute(job)
+            told = await self._refusal(job) or await self._execute(job)
         finally:
             self._places.leave(job.tool.spec)
         if not isinstance(told, ConfirmationNeededError):
@@ -130,6 +136,17 @@ class Executions:
             await self._answer(job, refused)
         else:
             self._asking.append(asking(job, told))
+
+    async def _refusal(self, job: Job) -> ToolError | None:
+        """Return why a WRITE may not begin: its caller is let in no more, and the user has not approved it himself."""
+        if not job.is_write or job.is_approved:
+            return None
+        refused = await refusal_of(self._check, self._context.principal)
+        if refused is not None and self._dispatched.issuperset(job.call_ids):
+            # The journal has it as begun; a crash now must not leave a doubt.
+            self._dispatched.difference_update(job.call_ids)
+            await self._sink.withdrawn(job.call_ids)
+        return refused
 
     async def _has_place(self, job: Job) -> bool:
         """Wait for the job's places; False, without them, when the time of the run's tools ends before."""

@@ -11,7 +11,7 @@ import structlog
 from parley_server.domain.tool import ToolSpec
 from parley_server.tools.remote.channel import read_credentials
 from parley_server.tools.remote.description import HostedTool, HostTerms, read_description
-from parley_server.tools.remote.host_caller import ContextCodec, HostCaller
+from parley_server.tools.remote.host_caller import CallProof, ContextCodec, HostCaller
 from parley_server.tools.remote.host_connection import HostConnection, HostUnreachableError
 from parley_server.tools.remote.host_settings import ToolHostSettings
 from parley_server.tools.source import Publish
@@ -44,8 +44,8 @@ class RemoteTool:
 class GrpcToolSource:
     """A tool host as a `ToolSource`; `host_name` is the operator's name for it.
 
-    `codec` writes a user's context as the contract has it. Raises StartError for files of the settings that do not
-    serve.
+    `codec` writes a user's context as the contract has it, `proof` makes what goes along with it. Raises StartError for
+    files of the settings that do not serve.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class GrpcToolSource:
         settings: ToolHostSettings,
         codec: ContextCodec,
         clock: Callable[[], float] = monotonic,
+        proof: CallProof | None = None,
     ) -> None:
         self.name = f"host:{host_name}"
         self.prefix = settings.prefix_of(host_name)
@@ -61,7 +62,7 @@ class GrpcToolSource:
         self._terms = HostTerms(self.name, self.prefix, frozenset(settings.allowed), settings.call_timeout_s)
         self._connection = HostConnection(settings, read_credentials(host_name, settings))
         self._look_again = asyncio.Event()
-        self._caller = HostCaller(self.name, self._connection, codec, self._look_again.set, clock)
+        self._caller = HostCaller(self.name, self._connection, codec, self._look_again.set, clock, proof)
         self._described: tuple[HostedTool, ...] | None = None
         self._problem = self._health_problem = ""
 

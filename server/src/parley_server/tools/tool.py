@@ -75,12 +75,12 @@ class ToolContext:
     @property
     def actor(self) -> str:
         """Who asked for the run: `user:ann`, or the service that acts for the user, `service:web`."""
-        return self.request.principal.name
+        return self.request.actor
 
     @property
     def scopes(self) -> frozenset[str]:
-        """What the caller's credential allows."""
-        return self.request.principal.scopes
+        """What may be done in the user's name."""
+        return self.request.scopes
 
     @property
     def log(self) -> structlog.stdlib.BoundLogger:

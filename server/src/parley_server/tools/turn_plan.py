@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from parley_server.domain.approval import Confirmation
 from parley_server.domain.content import storable_text
+from parley_server.domain.context import RequestContext
 from parley_server.domain.identifiers import new_id
-from parley_server.domain.principal import Principal
 from parley_server.domain.tool import CallRecord, CallState, ToolCall, ToolEffect, UnansweredCall
 from parley_server.tools.arguments import Arguments, parse_arguments
 from parley_server.tools.errors import (
@@ -48,6 +48,7 @@ class Job:
     """One execution and the calls it answers: more than one when a READ was asked for twice.
 
     `confirmed` is what the tool has asked the user so far and he has said yes to, `question` what he is asked now.
+    It `is_approved` when he was asked about this very call, and said yes.
     """
 
     tool: Tool
@@ -55,6 +56,7 @@ class Job:
     calls: list[PlannedCall]
     confirmed: tuple[Confirmation, ...] = ()
     question: Confirmation | None = None
+    is_approved: bool = False
 
     @property
     def is_write(self) -> bool:
@@ -85,9 +87,9 @@ class TurnPlan:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the calls of a turn are held to: the caller's scopes, the tools the run may use, what it has had already."""
+    """What the calls of a turn are held to: the context's scopes, the run's tools, what it has had already."""
 
-    principal: Principal
+    context: RequestContext
     tools: ToolRegistry
     allowed: Collection[str]
     max_calls: int
@@ -96,20 +98,20 @@ class Terms:
     def permitted(self) -> list[str]:
         """Return the tools that a call may be of, by name."""
         found = [(name, self.tools.get(name)) for name in self.allowed]
-        return [name for name, tool in found if tool and not self.principal.lacks(tool.spec.required_scopes)]
+        return [name for name, tool in found if tool and not self.context.lacks(tool.spec.required_scopes)]
 
     def tool(self, name: str) -> Tool:
         """Return the tool that is called. Raises UnknownToolError, PermissionDeniedError."""
         tool = self.tools.get(name) if name in self.allowed else None
         if tool is None:
             raise UnknownToolError(name, self.permitted())
-        require_scopes(self.principal, tool)
+        require_scopes(self.context, tool)
         return tool
 
 
-def require_scopes(principal: Principal, tool: Tool) -> None:
+def require_scopes(context: RequestContext, tool: Tool) -> None:
     """Let the caller use a tool. Raises PermissionDeniedError."""
-    if missing := principal.lacks(tool.spec.required_scopes):
+    if missing := context.lacks(tool.spec.required_scopes):
         raise PermissionDeniedError(tool.spec.name, missing)
 
 
@@ -205,7 +207,7 @@ class _Planner:
         if was_dispatched and Job(tool, {}, [planned]).is_write:
             raise UnknownOutcomeError
         if not was_dispatched:
-            require_scopes(self._terms.principal, tool)
+            require_scopes(self._terms.context, tool)
         self._job(tool, asked).calls.append(planned)
 
     def _require_room(self) -> None:

@@ -331,6 +331,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "LOOP_DETECTED", "domain": "parley.v1", "metadata": {"times": "5"}}
     """
+    ERROR_REASON_DELEGATION_TOO_DEEP: _ErrorReason.ValueType  # 54
+    """ERROR_REASON_DELEGATION_TOO_DEEP, with FAILED_PRECONDITION: as many act for the user, one for the other, as may. What
+    is to be handed on has to come from somebody nearer to the user.
+
+        {"reason": "DELEGATION_TOO_DEEP", "domain": "parley.v1", "metadata": {"max_actors": "4"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is every reason a client may branch on. An error carries one google.rpc.ErrorInfo whose `reason` is the
@@ -647,5 +653,11 @@ ERROR_REASON_LOOP_DETECTED: ErrorReason.ValueType  # 53
 five times in a row, or every other time, though it was warned the third time. stop_reason is LOOP_DETECTED.
 
     {"reason": "LOOP_DETECTED", "domain": "parley.v1", "metadata": {"times": "5"}}
+"""
+ERROR_REASON_DELEGATION_TOO_DEEP: ErrorReason.ValueType  # 54
+"""ERROR_REASON_DELEGATION_TOO_DEEP, with FAILED_PRECONDITION: as many act for the user, one for the other, as may. What
+is to be handed on has to come from somebody nearer to the user.
+
+    {"reason": "DELEGATION_TOO_DEEP", "domain": "parley.v1", "metadata": {"max_actors": "4"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -18,6 +18,10 @@ class Authenticator(Protocol):
         """Return the caller. Raises CredentialsInvalidError, AuthRateLimitedError, AuthUnavailableError."""
         ...
 
+    async def check_again(self, credentials: Credentials) -> Principal:
+        """Return the caller of a call that was let in. Raises CredentialsInvalidError, AuthUnavailableError."""
+        ...
+
 
 class Authentication:
     """Finds the principal of a call."""
@@ -37,5 +41,5 @@ class Authentication:
                 pass
             case _:
                 raise CredentialsInvalidError
-        credentials = Credentials(authorization, call.peer, call.certificate)
-        call.principal = await self._authenticator.authenticate(credentials)
+        call.credentials = Credentials(authorization, call.peer, call.certificate)
+        call.principal = await self._authenticator.authenticate(call.credentials)

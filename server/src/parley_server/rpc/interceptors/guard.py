@@ -14,6 +14,7 @@ from typing import TypeAlias, TypeVar
 import grpc
 import structlog
 
+from parley_server.domain.access_errors import AuthUnavailableError, CredentialsInvalidError
 from parley_server.domain.call_errors import (
     MetadataTooLargeError,
     ServerDrainingError,
@@ -27,6 +28,7 @@ from parley_server.rpc.call_metadata import read_metadata
 from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.interceptors.exchange import Bounds, Exchange, GuardLimits, Rpc, peer_gone
+from parley_server.rpc.interceptors.recheck import Recheck
 from parley_server.rpc.outcome import LATE, OK, Tally, outcome_of
 from parley_server.rpc.overload import Overload
 
@@ -39,12 +41,15 @@ _log = structlog.get_logger(__name__)
 class Guard:
     """Turns handlers into what grpc.aio serves."""
 
-    def __init__(self, drain: Drain, overload: Overload, limits: GuardLimits, observer: CallObserver) -> None:
+    def __init__(
+        self, drain: Drain, overload: Overload, limits: GuardLimits, observer: CallObserver, recheck: Recheck
+    ) -> None:
         self._drain = drain
         self._overload = overload
         self._limits = limits
         self._bounds = Bounds(limits)
         self._observer = observer
+        self._recheck = recheck
 
     def unary(self, method: Method, handler: Handler[Response]) -> RpcHandler:
         """Serve a method that answers with one message."""
@@ -108,11 +113,14 @@ class Guard:
         self._admit(call)
         # Closed here and now: left to itself, a generator of a call that ended is closed later, in another task.
         async with aclosing(await exchange.timed(handler(call))) as responses:
+            credential = self._recheck.of(call)
             async for response in responses:
                 try:
+                    if credential.is_due:
+                        await credential.check()
                     await exchange.write(_serialize(response))
-                except SlowConsumerError as error:
-                    # Whoever makes the stream may care why it ends: the reader is there, and only slow.
+                except (SlowConsumerError, CredentialsInvalidError, AuthUnavailableError) as error:
+                    # Whoever makes the stream may care why it ends: the reader is there, and only slow or not let in.
                     await responses.athrow(error)
         await exchange.send_headers()
 

@@ -20,7 +20,7 @@ class PolicyEnforcement:
         rule = self._policy.rule_for(method.name)
 
         def check(call: Call) -> None:
-            rule.check(present(call.principal))
+            rule.check(present(call.context))
             call.is_allowed = True
 
         return checked(check, inner)

@@ -12,6 +12,7 @@ AVAILABLE = (
     "export_conversation",
     "fork_conversation",
     "image_input",
+    "issue_delegation_token",
     "list_audit_events",
     "mcp",
     "output_schema",

@@ -6,7 +6,8 @@ from datetime import timedelta
 from google.protobuf.duration_pb2 import Duration
 from parley.v1 import tool_pb2 as pb
 
-from parley_server.domain.principal import Principal, PrincipalKind
+from parley_server.domain.context import RequestContext
+from parley_server.domain.principal import PrincipalKind
 from parley_server.domain.recorded_call import RecordedCall
 from parley_server.domain.resolution import Resolution
 from parley_server.domain.tool import ToolSpec
@@ -19,8 +20,8 @@ from parley_server.rpc.mapping.enums import (
 from parley_server.rpc.mapping.timestamps import optional_timestamp, to_timestamp
 
 
-def write_tool(spec: ToolSpec, agent_ids: Iterable[str], caller: Principal) -> pb.Tool:
-    """Return a tool as this caller sees it."""
+def write_tool(spec: ToolSpec, agent_ids: Iterable[str], context: RequestContext) -> pb.Tool:
+    """Return a tool as it is seen in this context."""
     timeout = Duration()
     timeout.FromTimedelta(timedelta(seconds=spec.timeout_s))
     return pb.Tool(
@@ -33,7 +34,7 @@ def write_tool(spec: ToolSpec, agent_ids: Iterable[str], caller: Principal) -> p
         approval=TOOL_APPROVAL_NUMBERS[spec.approval],
         required_scopes=sorted(spec.required_scopes),
         credential_slots=spec.credential_slots,
-        allowed=not caller.lacks(spec.required_scopes),
+        allowed=not context.lacks(spec.required_scopes),
         timeout=timeout,
         spec_hash=spec.spec_hash,
         agent_ids=sorted(agent_ids),

@@ -32,9 +32,7 @@ class ToolServicer:
         agents = [self._agents.get(request.agent_id)] if request.agent_id else self._agents.all()
         wanted = {name for agent in agents for name in agent.description.tool_names}
         agents_with = self._agents_with()
-        tools = {
-            spec.name: write_tool(spec, agents_with[spec.name], context.principal) for spec in self._tools.specs(wanted)
-        }
+        tools = {spec.name: write_tool(spec, agents_with[spec.name], context) for spec in self._tools.specs(wanted)}
         page = page_of(tools, read_page(request.page_size, request.page_token), tool_pb2.Tool.ByteSize)
         return pb.ListToolsResponse(tools=page.items, next_page_token=page.next_token)
 

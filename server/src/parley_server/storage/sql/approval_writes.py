@@ -112,7 +112,7 @@ class Deciding:
 
     def _answered(self, now: int) -> dict[str, object]:
         settled = _settled(self._approval_id, self._answer.state, now)
-        by = self._context.principal.name
+        by = self._context.actor
         return {**settled, "by": by, "why": self._answer.reason, "for_how_long": self._answer.remember}
 
     def _remember(self, connection: Connection, approval: Approval, now: int) -> None:

@@ -51,7 +51,7 @@ def resolve(
             "conversation_id": call.conversation_id,
             "outcome": outcome,
             "note": note,
-            "actor": context.principal.name,
+            "actor": context.actor,
             "resolve_time": now,
         }
         connection.execute(insert(tool_call_resolutions).values(row))

@@ -30,6 +30,10 @@ from parley_server.tools.remote.outcomes import (
 from parley_server.tools.tool import JsonObject, ToolContext
 
 ContextCodec = Callable[[RequestContext], bytes]
+# Makes the token that proves to the host for whom it works: for the call, and a call of so many seconds.
+CallProof = Callable[[ToolContext, float], str]
+
+PROOF_KEY = "parley-delegation"
 
 # What the core says of a message beyond the limit, which it has thrown away.
 _TOO_LARGE = "larger than max"
@@ -41,7 +45,7 @@ class HostCaller:
     """Calls the tools of one host, `source`. Nothing is sent while `is_up` is false, or its breaker open.
 
     `codec` writes a user's context as the contract has it. `look_again` is called when the host seems to be lost, or
-    to have other tools by now.
+    to have other tools by now. With a `proof` every call carries one.
     """
 
     def __init__(
@@ -51,9 +55,11 @@ class HostCaller:
         codec: ContextCodec,
         look_again: Callable[[], None],
         clock: Callable[[], float],
+        proof: CallProof | None = None,
     ) -> None:
         self._connection = connection
         self._codec = codec
+        self._proof = proof
         self._look_again = look_again
         self._log = _log.bind(source=source)
         self._breaker = Breaker(self._tell_of_breaker, clock)
@@ -75,7 +81,8 @@ class HostCaller:
     async def _send(self, tool: HostedTool, context: ToolContext, arguments: JsonObject, admitted: int) -> JsonValue:
         clock = asyncio.get_running_loop().time
         timeout_s = max(context.deadline - clock(), 0.0)
-        stream = self._connection.call(_request(tool, context, arguments), self._metadata(context), timeout_s)
+        metadata = self._metadata(context, timeout_s)
+        stream = self._connection.call(_request(tool, context, arguments), metadata, timeout_s)
         conversation = Conversation(stream, context.progress)
         try:
             result = await result_aside(await conversation.answer())
@@ -114,10 +121,11 @@ class HostCaller:
             self._look_again()
         return broken(code, spec, is_too_large=_TOO_LARGE in (error.details() or ""))
 
-    def _metadata(self, context: ToolContext) -> Metadata:
+    def _metadata(self, context: ToolContext, timeout_s: float) -> Metadata:
         # What a host may compare with its own clock: a run may have been accepted long ago.
         now = context.request.model_copy(update={"timestamp": datetime.now(UTC)})
-        return (("parley-context-bin", self._codec(now)), ("x-request-id", context.request.request_id))
+        told: Metadata = (("parley-context-bin", self._codec(now)), ("x-request-id", context.request.request_id))
+        return told if self._proof is None else (*told, (PROOF_KEY, self._proof(context, timeout_s)))
 
     def _tell_of_breaker(self, state: BreakerState) -> None:
         self._log.warning("tool_host_breaker", state=state.name.lower())

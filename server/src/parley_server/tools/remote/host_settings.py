@@ -16,6 +16,8 @@ from pydantic import (
     field_validator,
 )
 
+from parley_server.domain.principal import ADMIN_SCOPE, ALL_SCOPES, DECIDE_SCOPE, is_tool_scope
+
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
 _SOCKET = re.compile(r"unix:\S+")
 
@@ -39,12 +41,20 @@ def _listed(value: object) -> object:
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
+def _delegable(scope: str) -> str:
+    # A host must not answer in the user's place what he is asked about its own calls.
+    if scope in {ADMIN_SCOPE, DECIDE_SCOPE} or not (scope in ALL_SCOPES or is_tool_scope(scope)):
+        raise ValueError("must be a scope that is handed on, such as runs:read")
+    return scope
+
+
 def _no_path(path: object) -> object:
     return None if path == "" else path
 
 
 _Seconds = Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)]
 _Path = Annotated[Path | None, BeforeValidator(_no_path)]
+_Scope = Annotated[str, AfterValidator(_delegable)]
 _ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
@@ -84,6 +94,11 @@ class ToolHostSettings(BaseModel):
 
     call_timeout_s: _Seconds = 600.0
     """How long a call may take at most, in seconds, whatever the tool says of itself."""
+
+    delegate_scopes: Annotated[tuple[_Scope, ...], BeforeValidator(_listed), Field(max_length=32)] = ()
+    """What the host may do at this server for the user of a call, by the token that comes with it, while the call
+    lasts: `runs:read` and the like, as far as the run's own caller may; neither `admin` nor `approvals:decide`. In the
+    environment with commas between them. Empty: the token only proves for whom the host works."""
 
     refresh_s: Annotated[float, Field(ge=1, le=86_400)] = 60.0
     """How often the host is asked for its tools while all is well, in seconds."""
