@@ -22,6 +22,7 @@ from parley_server.domain.principal import ALL_SCOPES, PrincipalKind
 from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.interceptors.exchange import GuardLimits
+from parley_server.rpc.interceptors.recheck import RECHECK_S
 from parley_server.rpc.listener import ServerSettings
 from parley_server.rpc.server import RpcServer
 from parley_server.rpc.server_options import SERVER_OPTIONS
@@ -154,6 +155,7 @@ async def running(
     max_failures_per_minute: int = 20,
     observer: CallObserver | None = None,
     providers: Sequence[AuthProvider] = (),
+    recheck_s: float = RECHECK_S,
 ) -> AsyncIterator[Chassis]:
     """Serve for a block; `options` are put in the place of the shipped ones of their names.
 
@@ -173,6 +175,7 @@ async def running(
         reflection=reflection,
         options=server_options,
         observer=observer,
+        recheck_s=recheck_s,
     )
     address = await server.start(ServerSettings(listen=listen, overload_lag_s=overload_lag_s))
     server.health.set_serving(serving)

@@ -163,6 +163,18 @@ def revoke_key(key_id: str, **where: Path | None) -> None:
         raise Refusal("no key has this id; `parley-server keys list` shows all") from error
 
 
+@keys.command("public")
+@with_config
+def show_public_keys(config: Path | None, data_dir: Path | None) -> None:
+    """Print the public keys by which others verify this installation's delegation tokens, as a JSON Web Key Set."""
+    settings = load(config, data_dir)
+    from parley_server.auth.delegation_signer import DelegationSigner
+    from parley_server.installation import hash_key_of, make_data_dir
+
+    make_data_dir(settings)
+    click.echo(f'{{"keys":[{DelegationSigner(hash_key_of(settings)).jwk_json()}]}}')
+
+
 @cli.group("config")
 def config_group() -> None:
     """Look at the settings."""

@@ -3,9 +3,11 @@
 import asyncio
 import zoneinfo
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from parley.v1.request_context_pb2 import RequestContext
+
+from parley_client.tool_host.delegation import Delegation
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +15,9 @@ class ToolContext:
     """For whom and under which identity a call runs; the only place a tool learns the user from.
 
     `request` is the user's context as the server sends it, `idempotency_key` the same whenever this very call is
-    repeated; `deadline` is in seconds of the running loop's clock, and at it the tool is cancelled.
+    repeated; `deadline` is in seconds of the running loop's clock, and at it the tool is cancelled. `delegation_token`
+    proves for whom the call is, and opens the Parley server as far as its operator lets this host: send it there as the
+    bearer, and nowhere else. `delegation` is what it says, where the host was given the keys to verify it.
     """
 
     request: RequestContext
@@ -24,6 +28,8 @@ class ToolContext:
     idempotency_key: str
     deadline: float
     report: Callable[[str, float | None], None]
+    delegation_token: str = field(default="", repr=False)
+    delegation: Delegation | None = None
 
     @property
     def user_id(self) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from parley_client.channel import is_local
 from parley_client.tool_host.definition import CallRules, DefinedTool, Effect, ToolFunction, define_tool
+from parley_client.tool_host.delegation import DelegationKeys
 from parley_client.tool_host.health import HostHealth
 from parley_client.tool_host.servicer import ToolHostServicer
 
@@ -62,18 +63,31 @@ class ToolHost:
         return add
 
     def run(
-        self, listen: str, *, token: str = "", tls: grpc.ServerCredentials | None = None, grace_s: float = 10.0
+        self,
+        listen: str,
+        *,
+        token: str = "",
+        tls: grpc.ServerCredentials | None = None,
+        grace_s: float = 10.0,
+        keys: DelegationKeys | None = None,
     ) -> None:
         """Serve until SIGTERM or SIGINT; calls under way then have `grace_s` to end. See `serving` for the rest."""
-        asyncio.run(self._run(listen, token, tls, grace_s))
+        asyncio.run(self._run(listen, token, tls, grace_s, keys))
 
     @asynccontextmanager
     async def serving(
-        self, listen: str, *, token: str = "", tls: grpc.ServerCredentials | None = None, grace_s: float = 10.0
+        self,
+        listen: str,
+        *,
+        token: str = "",
+        tls: grpc.ServerCredentials | None = None,
+        grace_s: float = 10.0,
+        keys: DelegationKeys | None = None,
     ) -> AsyncIterator[str]:
         """Serve on `HOST:PORT` (port 0: any that is free) or `unix:PATH` while the block lasts; yield the address.
 
-        Calls need the `token`. Health says SERVING until the block ends.
+        Calls need the `token`; with `keys` each also has to prove for whom it is. Health says SERVING until the block
+        ends.
 
         Raises:
             ValueError: others could reach it without a token, or read it without TLS.
@@ -82,7 +96,7 @@ class ToolHost:
         if not is_local(listen) and not (token and tls):
             raise ValueError(f"{listen} is not on this machine alone: it needs a token, and tls for it to travel on")
         server = grpc.aio.server(options=_OPTIONS)
-        servicer = ToolHostServicer(self._tools, token)
+        servicer = ToolHostServicer(self._tools, token, keys)
         pb_grpc.add_ToolHostServiceServicer_to_server(servicer, server)
         health = HostHealth()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -97,10 +111,17 @@ class ToolHost:
             health.close()
             await server.stop(min(grace_s, _END_S))
 
-    async def _run(self, listen: str, token: str, tls: grpc.ServerCredentials | None, grace_s: float) -> None:
+    async def _run(
+        self,
+        listen: str,
+        token: str,
+        tls: grpc.ServerCredentials | None,
+        grace_s: float,
+        keys: DelegationKeys | None,
+    ) -> None:
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        async with self.serving(listen, token=token, tls=tls, grace_s=grace_s) as address:
+        async with self.serving(listen, token=token, tls=tls, grace_s=grace_s, keys=keys) as address:
             _log.info("tool host on %s", address)
             await stopped.wait()

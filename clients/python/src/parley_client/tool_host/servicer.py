@@ -2,7 +2,9 @@
 
 import asyncio
 import hmac
+import logging
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import NoReturn, TypeVar, cast
 
 import grpc
@@ -16,22 +18,32 @@ from pydantic import BaseModel
 
 from parley_client.tool_host.call import ToolContext
 from parley_client.tool_host.definition import DefinedTool
+from parley_client.tool_host.delegation import DelegationError, DelegationKeys
 from parley_client.tool_host.execution import execute
 from parley_client.tool_host.wire_text import wire_text
 
 _MAX_MESSAGE_CHARS = 1024
 _CONTEXT_KEY = "parley-context-bin"
 _REQUEST_ID_KEY = "x-request-id"
+_DELEGATION_KEY = "parley-delegation"
+
+_log = logging.getLogger("parley_client.tool_host")
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
 class ToolHostServicer(pb_grpc.ToolHostServiceServicer):
-    """Describes and runs tools for whoever has the token; an empty one lets in everybody."""
+    """Describes and runs tools for whoever has the token; an empty one lets in everybody.
 
-    def __init__(self, tools: Mapping[str, DefinedTool[BaseModel]], token: str) -> None:
+    With `keys` a call has to prove for whom it is, too.
+    """
+
+    def __init__(
+        self, tools: Mapping[str, DefinedTool[BaseModel]], token: str, keys: DelegationKeys | None = None
+    ) -> None:
         self._tools = tools
+        self._keys = keys
         self._bearer = f"Bearer {token}".encode() if token else b""
         self._at_work: set[asyncio.Task[pb.CallToolResponse]] = set()
         self._idle = asyncio.Event()
@@ -63,7 +75,7 @@ class ToolHostServicer(pb_grpc.ToolHostServiceServicer):
         if request.spec_hash != tool.description.spec_hash:
             await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "TOOL_CHANGED", "the tool has changed")
         reports = _Reports()
-        call = await _call_of(tool, request, context, reports)
+        call = await self._proved(await _call_of(tool, request, context, reports), context)
         work = asyncio.create_task(execute(tool, call, request.arguments_json))
         work.add_done_callback(reports.wake)
         self._at_work.add(work)
@@ -84,6 +96,21 @@ class ToolHostServicer(pb_grpc.ToolHostServiceServicer):
             given = _value(context, "authorization")
             if not hmac.compare_digest(given.encode() if isinstance(given, str) else given, self._bearer):
                 await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_INVALID", "the token is not valid")
+
+    async def _proved(
+        self, call: ToolContext, context: "grpc.aio.ServicerContext[pb.CallToolRequest, pb.CallToolResponse]"
+    ) -> ToolContext:
+        """Return the call with what its token proves; refuses one that proves something else, or nothing."""
+        if self._keys is None:
+            return call
+        try:
+            proved = self._keys.verify_call(
+                call.delegation_token, user_id=call.user_id, run_id=call.run_id, call_id=call.call_id
+            )
+        except DelegationError as error:
+            _log.warning("call %s proves nothing: %s", call.call_id, error)
+            await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_INVALID", "the call proves no user")
+        return replace(call, delegation=proved)
 
 
 class _Reports:
@@ -137,6 +164,7 @@ async def _call_of(
         idempotency_key=request.idempotency_key,
         deadline=asyncio.get_running_loop().time() + min(tool.timeout_s, left_s),
         report=reports.report,
+        delegation_token=str(_value(context, _DELEGATION_KEY)),
     )
 
 

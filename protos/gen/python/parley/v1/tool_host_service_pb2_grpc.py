@@ -69,8 +69,10 @@ class ToolHostServiceServicer(object):
     def CallTool(self, request, context):
         """CallTool calls a tool once: any number of `progress`, then exactly one `result` or `error`, then OK. What comes
         after that answer is not read. The call's metadata has the user's RequestContext under `parley-context-bin`, its
-        user_id always set and proved, its timestamp the time of the call; the request id under `x-request-id`; and the
-        time that the tool has, as the call's deadline. Nobody waits any more when the call is cancelled: a READ or an
+        user_id always set and proved, its timestamp the time of the call; the request id under `x-request-id`; the time that
+        the tool has, as the call's deadline; and under `parley-delegation` a JWT by which a host that has the server's
+        public keys can tell that it is asked by that server for that user, in that run and call, and that may open the
+        server to the host while the call lasts. Nobody waits any more when the call is cancelled: a READ or an
         IDEMPOTENT tool stops, for a WRITE it is up to the host. What goes wrong inside a tool is an `error`. A call that
         ends, without any event, with UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, INVALID_ARGUMENT, NOT_FOUND
         (there is no such tool) or FAILED_PRECONDITION `TOOL_CHANGED` (spec_hash is not the tool's any more) has had no

@@ -45,8 +45,10 @@ class ToolHostServiceStub:
     CallTool: _grpc.UnaryStreamMultiCallable[_tool_host_service_pb2.CallToolRequest, _tool_host_service_pb2.CallToolResponse]
     """CallTool calls a tool once: any number of `progress`, then exactly one `result` or `error`, then OK. What comes
     after that answer is not read. The call's metadata has the user's RequestContext under `parley-context-bin`, its
-    user_id always set and proved, its timestamp the time of the call; the request id under `x-request-id`; and the
-    time that the tool has, as the call's deadline. Nobody waits any more when the call is cancelled: a READ or an
+    user_id always set and proved, its timestamp the time of the call; the request id under `x-request-id`; the time that
+    the tool has, as the call's deadline; and under `parley-delegation` a JWT by which a host that has the server's
+    public keys can tell that it is asked by that server for that user, in that run and call, and that may open the
+    server to the host while the call lasts. Nobody waits any more when the call is cancelled: a READ or an
     IDEMPOTENT tool stops, for a WRITE it is up to the host. What goes wrong inside a tool is an `error`. A call that
     ends, without any event, with UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, INVALID_ARGUMENT, NOT_FOUND
     (there is no such tool) or FAILED_PRECONDITION `TOOL_CHANGED` (spec_hash is not the tool's any more) has had no
@@ -70,8 +72,10 @@ class ToolHostServiceAsyncStub(ToolHostServiceStub):
     CallTool: _aio.UnaryStreamMultiCallable[_tool_host_service_pb2.CallToolRequest, _tool_host_service_pb2.CallToolResponse]  # type: ignore[assignment]
     """CallTool calls a tool once: any number of `progress`, then exactly one `result` or `error`, then OK. What comes
     after that answer is not read. The call's metadata has the user's RequestContext under `parley-context-bin`, its
-    user_id always set and proved, its timestamp the time of the call; the request id under `x-request-id`; and the
-    time that the tool has, as the call's deadline. Nobody waits any more when the call is cancelled: a READ or an
+    user_id always set and proved, its timestamp the time of the call; the request id under `x-request-id`; the time that
+    the tool has, as the call's deadline; and under `parley-delegation` a JWT by which a host that has the server's
+    public keys can tell that it is asked by that server for that user, in that run and call, and that may open the
+    server to the host while the call lasts. Nobody waits any more when the call is cancelled: a READ or an
     IDEMPOTENT tool stops, for a WRITE it is up to the host. What goes wrong inside a tool is an `error`. A call that
     ends, without any event, with UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, INVALID_ARGUMENT, NOT_FOUND
     (there is no such tool) or FAILED_PRECONDITION `TOOL_CHANGED` (spec_hash is not the tool's any more) has had no
@@ -104,8 +108,10 @@ class ToolHostServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_tool_host_service_pb2.CallToolResponse], _abc.AsyncIterator[_tool_host_service_pb2.CallToolResponse]]:
         """CallTool calls a tool once: any number of `progress`, then exactly one `result` or `error`, then OK. What comes
         after that answer is not read. The call's metadata has the user's RequestContext under `parley-context-bin`, its
-        user_id always set and proved, its timestamp the time of the call; the request id under `x-request-id`; and the
-        time that the tool has, as the call's deadline. Nobody waits any more when the call is cancelled: a READ or an
+        user_id always set and proved, its timestamp the time of the call; the request id under `x-request-id`; the time that
+        the tool has, as the call's deadline; and under `parley-delegation` a JWT by which a host that has the server's
+        public keys can tell that it is asked by that server for that user, in that run and call, and that may open the
+        server to the host while the call lasts. Nobody waits any more when the call is cancelled: a READ or an
         IDEMPOTENT tool stops, for a WRITE it is up to the host. What goes wrong inside a tool is an `error`. A call that
         ends, without any event, with UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, INVALID_ARGUMENT, NOT_FOUND
         (there is no such tool) or FAILED_PRECONDITION `TOOL_CHANGED` (spec_hash is not the tool's any more) has had no
