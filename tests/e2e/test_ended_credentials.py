@@ -115,12 +115,13 @@ class Waiting:
 
 @pytest.fixture
 async def waiting(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Waiting]:
-    shutil.copy(Path(__file__).with_name("waiting_tools.py"), tmp_path)
+    # Where the server runs, so that it is imported without more ado.
+    (tmp_path / "data").mkdir()
+    shutil.copy(Path(__file__).with_name("waiting_tools.py"), tmp_path / "data")
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(ModelServer(SCRIPT))
         environment = {
             "MARKS_FOLDER": str(tmp_path),
-            "PYTHONPATH": str(tmp_path),
             "PARLEY_TOOLS__MODULES": "waiting_tools",
             "PARLEY_AUTH__RECHECK_S": "0.2",
             "PARLEY_MODEL__BASE_URL": upstream.base_url,
