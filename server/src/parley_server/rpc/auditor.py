@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from parley_server.auth.peer import origin_of
@@ -21,10 +21,6 @@ REFUSALS, REFUSED_CALLERS = 60, 256
 FAILURES, FAILING_ORIGINS = 5, 64
 ACTING_REPEAT_S = 3600.0
 MAX_ACTING = 4096
-
-# Those through whom a delegated credential came, where contexts tell them.
-_CHAIN = "actors"
-_HAS_CHAIN = _CHAIN in RequestContext.model_fields
 
 
 class Auditor:
@@ -59,7 +55,7 @@ class Auditor:
 
     def acted(self, call: Call, context: RequestContext) -> None:
         """Record that a caller speaks for another, once in ACTING_REPEAT_S for each pair of them."""
-        pair = UserKey(context), " ".join(actors_of(context))
+        pair = UserKey(context), " ".join(context.actors)
         now = time.monotonic()
         if now - self._acting.get(pair, -ACTING_REPEAT_S) < ACTING_REPEAT_S:
             return
@@ -89,7 +85,7 @@ def _entry_of(  # what calls differ in
         action or call.method.name,
         AuditDecision.ALLOWED if call.is_allowed else AuditDecision.DENIED,
         principal="" if principal is None else principal.name,
-        actors=() if context is None else actors_of(context),
+        actors=() if context is None else context.actors,
         user_id="" if context is None else context.user_id,
         object_type=target[0],
         object_id=target[1],
@@ -100,20 +96,3 @@ def _entry_of(  # what calls differ in
         credential_id="" if principal is None else principal.credential_id,
         about=about,
     )
-
-
-def is_for_another(context: RequestContext) -> bool:
-    """Tell whether somebody else acts in the user's name."""
-    return context.user_id != context.principal.subject or (_HAS_CHAIN and bool(_chain_of(context)))
-
-
-def actors_of(context: RequestContext) -> tuple[str, ...]:
-    """Return who acts in the user's name: the chain that the context has, else a caller who speaks for another."""
-    if chain := _chain_of(context):
-        return chain
-    return () if context.user_id == context.principal.subject else (context.principal.name,)
-
-
-def _chain_of(context: RequestContext) -> tuple[str, ...]:
-    chain: object = getattr(context, _CHAIN, ())
-    return tuple(str(getattr(actor, "name", actor)) for actor in chain) if isinstance(chain, Iterable) else ()

@@ -13,7 +13,7 @@ import structlog
 
 from parley_server.auth.policy import AccessPolicy
 from parley_server.domain.errors import ErrorKind, ParleyError, Reason
-from parley_server.rpc.auditor import Auditor, is_for_another
+from parley_server.rpc.auditor import Auditor
 from parley_server.rpc.call import Call, Handler, Method, Response
 from parley_server.rpc.mapping.audit_object import made_object_reader, object_reader
 
@@ -86,7 +86,7 @@ class _Recorded:
                 self._failed(call, error)
                 raise
             finally:
-                if call.is_allowed and (context := call.context) is not None and is_for_another(context):
+                if call.is_allowed and (context := call.context) is not None and context.actors:
                     self._auditor.acted(call, context)
             return result if call.audit_position is None else self._served(call, result)
 
