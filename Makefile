@@ -6,7 +6,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test check lint types imports sizes caches generate generated protos distributions soak siege fuzz \
-    chaos bounds bench bench-peers bench-streams bench-tools format lock clean
+    mutants chaos bounds bench bench-peers bench-streams bench-tools format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ siege: setup ## attacks at full size; writes their figures into docs/reliability
 
 fuzz: setup ## random messages, metadata, frames and model streams for an hour, or PARLEY_FUZZ_SECONDS (PARLEY_FUZZ_SEED)
 	@PARLEY_FUZZ_SECONDS=$${PARLEY_FUZZ_SECONDS:-3600} PARLEY_FUZZ_SEED=$${PARLEY_FUZZ_SEED:-$$(date +%s)} $(BIN)/python -m pytest -s -m fuzz
+
+mutants: setup ## a million mutated tokens, none of which may be anybody, or PARLEY_MUTANTS (PARLEY_MUTANTS_SEED)
+	@PARLEY_MUTANTS=$${PARLEY_MUTANTS:-1000000} $(BIN)/python -m pytest -q -s -m mutants
 
 chaos: setup ## kill a server 1,300 times and cut its power 300 times; writes the figures into docs/chaos.md (Linux)
 	@cd tests && ../$(BIN)/python -m chaos $(if $(PARLEY_CHAOS_KILLS),,--table ../docs/chaos.md)
