@@ -75,6 +75,7 @@ bench: setup ## Parley's calls beside bare ones, its streams beside others, run 
 	@$(BIN)/python benchmarks/stream.py
 	@$(BIN)/python benchmarks/runlog.py
 	@$(BIN)/python benchmarks/tools.py
+	@$(BIN)/python benchmarks/auth.py
 
 bench-peers: setup ## Parley beside other ways to stream; writes docs/performance.md (Linux, two cores, 25 minutes)
 	@$(BIN)/python benchmarks/peers.py $(or $(PEERS),--table docs/performance.md)
