@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from secret_scan import note_environment
+
 # What the server and its commands import sooner or later.
 _PRELOADED = (
     "alembic.command",
@@ -129,6 +131,7 @@ def begun(
     command: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path, errors: Path
 ) -> "subprocess.Popen[bytes] | Seedling":
     """Begin a command, by a fork where that does it; what it says is added to the files."""
+    note_environment(environment)
     if fork_does_it(command, environment):
         return the_nursery().begin(command, environment, folder, output, errors)
     with output.open("ab") as out, errors.open("ab") as err:

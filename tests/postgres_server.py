@@ -13,6 +13,7 @@ from pathlib import Path
 
 import asyncpg
 from nursery import ran
+from secret_scan import found_below
 
 # PostgreSQL refuses to run as root; the wheel's own way out would add a user to the machine.
 UNPRIVILEGED_UID = 65534
@@ -114,6 +115,8 @@ def running_postgres(*, syncs: bool = True) -> Iterator[PostgresServer]:
             yield server
         finally:
             server.stop()
+        # Its log and the last of its writes; the databases themselves are gone.
+        assert not (found := found_below(folder)), "\n".join(found)
     finally:
         shutil.rmtree(folder)
 

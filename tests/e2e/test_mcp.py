@@ -76,7 +76,7 @@ class Running:
 
     def programs(self) -> list[int]:
         """Return the programs of the MCP server that run."""
-        lines = (self.folder / "log.txt").read_text().splitlines()
+        lines = (self.folder / "given_to_server.txt").read_text().splitlines()
         started = [int(line.removeprefix("started ")) for line in lines if line.startswith("started ")]
         return [pid for pid in started if is_alive(pid)]
 
@@ -131,7 +131,7 @@ async def test_its_tools_are_called_for_users_and_withheld_when_they_change(runn
 async def check_a_crash(running: Running) -> None:
     """No program outlives its server, and what was accepted is there after a restart though the program is not."""
     run_id = await running.start("hang")
-    await until(lambda: "hanging" in (running.folder / "log.txt").read_text())
+    await until(lambda: "hanging" in (running.folder / "given_to_server.txt").read_text())
     assert running.programs()
     running.server.kill()
     await until(lambda: not running.programs())

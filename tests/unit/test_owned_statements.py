@@ -16,7 +16,7 @@ UNOWNED = {
     "_END = update(runs).where(runs.c.run_id == 1).values(user_id=bindparam('user_id'))": "_END",
     "_GET = text('SELECT * FROM runs WHERE run_id = :run_id')": "_GET",
     "_OWN = (runs.c.run_id == 1,)\n_GET = select(runs).where(*_OWN).limit(1)": "_GET",
-    "class Any:\n    def get(self, run_id):\n        return select(runs.c.name).where(runs.c.run_id == run_id)": "Any.get",
+    "class Any:\n    def get(self, run_id):\n        return select(runs).where(runs.c.run_id == run_id)": "Any.get",
     "def forget(run_id):\n    connection.execute(delete(runs).where(runs.c.run_id == run_id))": "forget",
     "def get(user_id, run_id):\n    def tx(connection):\n        return select(runs).where(runs.c.run_id == run_id)\n"
     "    return tx": "get",

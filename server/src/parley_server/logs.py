@@ -10,7 +10,7 @@ import select
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 import structlog
@@ -19,6 +19,12 @@ from parley_server.settings import LogSettings
 
 MAX_WAITING_CHARACTERS = 1024 * 1024
 FLUSH_S = 1.0
+
+# What every entry has besides its own.
+STAMPS: Sequence[structlog.types.Processor] = (
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
 
 _log = structlog.get_logger(__name__)
 _open: list["LineWriter"] = []
@@ -31,32 +37,31 @@ def configure_logging(settings: LogSettings) -> Callable[[], int]:
     atexit.register(lines.close)
     _open.append(lines)
     level = logging.getLevelNamesMapping()[settings.level.upper()]
-    shared: list[structlog.types.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     is_json = settings.format == "json" or (settings.format == "auto" and not is_terminal)
-    ending: list[structlog.types.Processor] = (
-        [structlog.processors.ExceptionRenderer(_trace), structlog.processors.JSONRenderer()]
-        if is_json
-        else [_escape, structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=_write_trace)]
-    )
+    ending = line_of(is_json=is_json, is_terminal=is_terminal)
     structlog.configure(
-        processors=[*shared, *ending],
+        processors=[*STAMPS, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _Lines(lines),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(lines)
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[remove, *ending], foreign_pre_chain=shared))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[remove, *ending], foreign_pre_chain=STAMPS))
     # The libraries' own chatter is not the server's log: their warnings are.
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
     # A handler that cannot write would otherwise report that to where it cannot write.
     logging.raiseExceptions = False
     logging.getLogger("grpc._cython.cygrpc").addFilter(_quotes_no_metadata)
     return lambda: lines.dropped
+
+
+def line_of(*, is_json: bool, is_terminal: bool = False) -> list[structlog.types.Processor]:
+    """Return what makes an entry a line; of an exception it says what failed and where, never its words."""
+    if is_json:
+        return [structlog.processors.ExceptionRenderer(_trace), structlog.processors.JSONRenderer()]
+    return [_escape, structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=_write_trace)]
 
 
 def end_process(exit_code: int) -> NoReturn:

@@ -120,14 +120,15 @@ async def test_an_empty_file_is_none(tmp_path: Path, content: bytes) -> None:
 
 
 async def test_what_is_no_secret_is_refused_and_not_told(tmp_path: Path) -> None:
-    own = tmp_path / "ann"
-    own.mkdir()
+    directory = tmp_path / "credentials"
+    own = directory / "ann"
+    own.mkdir(parents=True)
     (own / "github").write_bytes(b"\xffhunter2")
     (own / "large").write_bytes(b"hunter2" * MAX_BYTES)
     (own / "folder").mkdir()
     for slot in ("github", "large", "folder"):
         with pytest.raises(CredentialsUnavailableError) as refused:
-            await CredentialDirectory(tmp_path).find("ann", slot)
+            await CredentialDirectory(directory).find("ann", slot)
         assert "hunter2" not in str(refused.value)
         assert refused.value.__context__ is None or "hunter2" not in str(refused.value.__context__)
 

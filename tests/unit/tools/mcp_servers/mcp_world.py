@@ -94,7 +94,7 @@ class World:
     @property
     def log(self) -> list[str]:
         """What the programs have noted."""
-        file = self.folder / "log.txt"
+        file = self.folder / "given_to_server.txt"
         return file.read_text().splitlines() if file.exists() else []
 
     async def logged(self, line: str) -> None:

@@ -1,6 +1,6 @@
 """An MCP server on standard input and output that does whatever its tools' names say; nothing but the standard library.
 
-raw_server.py [FOLDER]     FOLDER/tools.json may have the tools it lists; FOLDER/log.txt gets what it notices
+raw_server.py [FOLDER]   FOLDER/tools.json may have the tools it lists, FOLDER/given_to_server.txt gets what it notices
 """
 
 import json
@@ -28,7 +28,7 @@ def say(**message: object) -> None:
 
 
 def note(line: str) -> None:
-    with (FOLDER / "log.txt").open("a") as log:
+    with (FOLDER / "given_to_server.txt").open("a") as log:
         log.write(line + "\n")
 
 
