@@ -90,7 +90,7 @@ def _request_id(rpc: Rpc) -> str:
 
 def guarded(answer: bytes, interceptors: Sequence[Interceptor]) -> RpcHandler:
     """The guard, and these interceptors inside it."""
-    method = Method(METHOD, pb.GetRunRequest, is_public=False)
+    method = Method(METHOD, pb.GetRunRequest, pb.GetRunResponse, is_public=False)
 
     async def innermost(call: Call) -> bytes:
         if call.request is None:

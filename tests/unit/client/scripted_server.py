@@ -145,6 +145,13 @@ class ScriptedAdmin(admin_service_pb2_grpc.AdminServiceServicer):
             await self.failures.pop(0)(context)
         return admin_service_pb2.GetServerInfoResponse(version="9.9.9")
 
+    async def ListAuditEvents(  # noqa: N802 - the contract's name
+        self,
+        request: admin_service_pb2.ListAuditEventsRequest,  # noqa: ARG002
+        context: Context,
+    ) -> admin_service_pb2.ListAuditEventsResponse:
+        await _unimplemented(context)
+
 
 def abort(code: grpc.StatusCode, reason: str = "", *extra: tuple[str, str | bytes]) -> Ending:
     """End a call with a status: rich with a reason, bare as something on the way would make it without."""
