@@ -31,7 +31,7 @@ class PostgresServer:
     def __init__(self, folder: Path, *, syncs: bool = True) -> None:
         self._folder = folder
         self._syncs = syncs
-        self._data = folder / "data"
+        self.data = folder / "data"
         self._user = UNPRIVILEGED_UID if os.geteuid() == 0 else None
 
     def url(self, database: str) -> str:
@@ -64,7 +64,7 @@ class PostgresServer:
             f"--dbname={self.url('postgres')}",
         ]
         found = subprocess.run([*psql, "--command=SHOW data_directory"], check=True, capture_output=True, text=True)
-        assert found.stdout.strip() == str(self._data), f"this is somebody else's server: {found.stdout}"
+        assert found.stdout.strip() == str(self.data), f"this is somebody else's server: {found.stdout}"
         subprocess.run([*psql, f"--command=CREATE DATABASE {TEMPLATE}"], check=True, capture_output=True)
         upgrade = [sys.executable, "-m", "parley_server", "db", "upgrade"]
         environment = os.environ | {"PARLEY_STORAGE__URL": self.url(TEMPLATE)}
@@ -82,7 +82,7 @@ class PostgresServer:
             await session.execute(f"DROP DATABASE {name}")
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(_programs() / program), f"--pgdata={self._data}", *arguments]
+        command = [str(_programs() / program), f"--pgdata={self.data}", *arguments]
         # Not captured by a pipe: the server would inherit it, and reading it would wait for the server's end.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(

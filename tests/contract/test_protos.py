@@ -221,11 +221,12 @@ def _pattern_is_bounded(pattern: str) -> bool:
     return anchored and re.search(r"[*+]|,\}|\|", without_classes) is None
 
 
-# Conversation.active_run_id is the server's to set and ignored in requests; request_id has a grammar of its own.
+# These are the server's to set and ignored in requests; request_id has a grammar of its own.
+SET_BY_THE_SERVER = {"parley.v1.Conversation.active_run_id", "parley.v1.Account.user_id"}
 REQUEST_IDS = [
     field
     for field in REQUEST_FIELDS
-    if field.name.endswith("_id") and field.name not in ("request_id", "active_run_id")
+    if field.name.endswith("_id") and field.name != "request_id" and field.full_name not in SET_BY_THE_SERVER
 ]
 
 

@@ -84,3 +84,13 @@ class DelegationTooDeepError(ParleyError):
         super().__init__(
             f"at most {max_actors} act for a user, one for the other", metadata={"max_actors": str(max_actors)}
         )
+
+
+class AccountErasingError(ParleyError):
+    """All that there is of the user is being erased, so that nothing can be asked or done for him."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    reason = Reason.ACCOUNT_ERASING
+
+    def __init__(self) -> None:
+        super().__init__("the user's account is being erased")

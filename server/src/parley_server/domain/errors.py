@@ -86,6 +86,7 @@ class Reason(StrEnum):
     TOOL_CALL_NOT_IN_DOUBT = auto()
     LOOP_DETECTED = auto()
     DELEGATION_TOO_DEEP = auto()
+    ACCOUNT_ERASING = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,19 @@ Actors = Annotated[tuple[Actor, ...], Field(max_length=MAX_ACTORS)]
 
 ADMIN_SCOPE = "admin"
 DECIDE_SCOPE = "approvals:decide"
-SERVICE_SCOPES = frozenset({"agents:read", "runs:read", "runs:write", "conversations:read", "conversations:write"})
-USER_SCOPES = SERVICE_SCOPES | {DECIDE_SCOPE}
+ERASE_SCOPE = "account:erase"
+SERVICE_SCOPES = frozenset(
+    {
+        "account:read",
+        "account:write",
+        "agents:read",
+        "conversations:read",
+        "conversations:write",
+        "runs:read",
+        "runs:write",
+    }
+)
+USER_SCOPES = SERVICE_SCOPES | {DECIDE_SCOPE, ERASE_SCOPE}
 ALL_SCOPES = USER_SCOPES | {ADMIN_SCOPE}
 # Stands for the scopes of all tools, whatever they are named.
 ALL_TOOLS_SCOPE = "tool:*"

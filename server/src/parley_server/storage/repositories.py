@@ -16,6 +16,7 @@ from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import HistoryTruncated, StoredEvent
 from parley_server.domain.tool import ToolCallStatus
 from parley_server.domain.whole_result import ResultPiece
+from parley_server.storage.account_repository import AccountRepository
 from parley_server.storage.api_key_repository import ApiKeyRepository
 from parley_server.storage.note_repository import NoteRepository
 from parley_server.storage.page import Page, PageRequest
@@ -286,6 +287,11 @@ class UserStore(Protocol):
     @property
     def notes(self) -> NoteRepository:
         """What agents have kept of the user."""
+        ...
+
+    @property
+    def account(self) -> AccountRepository:
+        """What the user has told of himself."""
         ...
 
 

@@ -337,6 +337,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "DELEGATION_TOO_DEEP", "domain": "parley.v1", "metadata": {"max_actors": "4"}}
     """
+    ERROR_REASON_ACCOUNT_ERASING: _ErrorReason.ValueType  # 59
+    """ERROR_REASON_ACCOUNT_ERASING, with FAILED_PRECONDITION: all that the server has of the user is being erased, so that
+    nothing can be asked or done for him. EraseAccount says when that is over.
+
+        {"reason": "ACCOUNT_ERASING", "domain": "parley.v1", "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is every reason a client may branch on. An error carries one google.rpc.ErrorInfo whose `reason` is the
@@ -659,5 +665,11 @@ ERROR_REASON_DELEGATION_TOO_DEEP: ErrorReason.ValueType  # 54
 is to be handed on has to come from somebody nearer to the user.
 
     {"reason": "DELEGATION_TOO_DEEP", "domain": "parley.v1", "metadata": {"max_actors": "4"}}
+"""
+ERROR_REASON_ACCOUNT_ERASING: ErrorReason.ValueType  # 59
+"""ERROR_REASON_ACCOUNT_ERASING, with FAILED_PRECONDITION: all that the server has of the user is being erased, so that
+nothing can be asked or done for him. EraseAccount says when that is over.
+
+    {"reason": "ACCOUNT_ERASING", "domain": "parley.v1", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

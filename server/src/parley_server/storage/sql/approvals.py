@@ -16,7 +16,7 @@ from parley_server.storage.sql.database import Database, Row, to_micros
 from parley_server.storage.sql.expiry import is_alive, of_living_conversation
 from parley_server.storage.sql.paging import PageTokens, fitting
 from parley_server.storage.sql.tables import approvals, conversations, remembered_approvals, runs
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.user_writer import UserWriter
 
 _SIZED = ("arguments_json", "tool_description", "question", "reason")
 _OWN_CONVERSATION = select(conversations.c.conversation_id).where(
@@ -38,7 +38,7 @@ _REMEMBERED = select(remembered_approvals.c.is_approved).where(
 class SqlApprovalRepository:
     """Implements `ApprovalRepository` for one user."""
 
-    def __init__(self, context: RequestContext, database: Database, writer: Writer, tokens: PageTokens) -> None:
+    def __init__(self, context: RequestContext, database: Database, writer: UserWriter, tokens: PageTokens) -> None:
         self._context = context
         self._database = database
         self._writer = writer

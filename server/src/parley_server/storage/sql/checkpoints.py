@@ -17,6 +17,7 @@ from parley_server.storage.sql.writer_faults import end_if_unsynced
 # Pages of the log, as SQLite has it.
 AIM_PAGES = 1000
 MAX_COMMITS = 128
+READERS_PATIENCE_MS = 200
 # Also what SQLite cuts the file down to.
 MAX_LOG_BYTES = 16 * 1024 * 1024
 
@@ -50,6 +51,16 @@ class Checkpoints:
         It may have ended because a sync failed. What the log seems to hold is on the disk once it is written again.
         """
         self._checkpoint(connection, "TRUNCATE")
+
+    def try_to_empty_log(self, connection: Connection) -> bool:
+        """Do as `empty_log` does, unless somebody goes on reading from the log; return whether it is empty."""
+        driver_connection = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+        (former_ms,) = driver_connection.execute("PRAGMA busy_timeout").fetchone()
+        # Nobody writes as long as this waits.
+        driver_connection.execute(f"PRAGMA busy_timeout = {READERS_PATIENCE_MS}")
+        self._checkpoint(connection, "TRUNCATE")
+        driver_connection.execute(f"PRAGMA busy_timeout = {former_ms}")
+        return not self._log.exists() or self._log.stat().st_size == 0
 
     def _has_much(self) -> bool:
         try:

@@ -25,7 +25,7 @@ from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.search import matching
 from parley_server.storage.sql.summaries import first_position
 from parley_server.storage.sql.tables import conversations, messages, runs
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.user_writer import UserWriter
 
 _GET = select(conversations).where(
     conversations.c.user_id == bindparam("user_id"),
@@ -72,7 +72,7 @@ class SqlConversationRepository:
         self,
         context: RequestContext,
         database: Database,
-        writer: Writer,
+        writer: UserWriter,
         run_log: RunLog,
         tokens: PageTokens,
         *,

@@ -46,3 +46,11 @@ class Database(Protocol):
             StorageUnavailableError: the engine could not answer.
         """
         ...
+
+    async def scrub(self) -> None:
+        """Make what transactions have deleted leave the files, as far as ADR 18 promises it.
+
+        Raises:
+            StorageUnavailableError: somebody still reads what was there before, or the engine could not do it.
+        """
+        ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, not_, select
+from sqlalchemy import ColumnElement, Connection, delete, not_, select
 
 from parley_server.domain.errors import ConversationBusyError, NotFoundError
 from parley_server.storage.sql import search
@@ -16,12 +16,13 @@ from parley_server.storage.sql.tables import (
     run_journal,
     run_labels,
     runs,
+    steers,
     tool_call_resolutions,
     tool_calls,
 )
 from parley_server.storage.sql.tool_results import delete_some
 
-_OF_RUNS = (run_labels, run_archive, run_journal, tool_calls, approvals)
+OF_RUNS = (run_labels, run_archive, run_journal, tool_calls, approvals, steers)
 _OF_CONVERSATION = (messages, remembered_approvals, tool_call_resolutions)
 # A large result takes as long as so many rows of other kinds.
 _ROWS_OF_A_RESULT = 25
@@ -45,7 +46,7 @@ def delete_conversation(connection: Connection, user_id: str, conversation_id: s
         )
     run_ids = connection.execute(select(runs.c.run_id).where(runs.c.conversation_id == conversation_id)).scalars().all()
     its_runs = select(runs.c.run_id).where(runs.c.conversation_id == conversation_id)
-    for table in _OF_RUNS:
+    for table in OF_RUNS:
         connection.execute(delete(table).where(table.c.run_id.in_(its_runs)))
     search.remove(connection, conversation_id)
     while delete_some(connection, conversation_id, _RESULTS_AT_ONCE):
@@ -55,28 +56,32 @@ def delete_conversation(connection: Connection, user_id: str, conversation_id: s
     return run_ids
 
 
-class ExpiredDeletion:
-    """Deletes a bounded part of what has expired, as a callable for the writer.
+def has_expired(now: int) -> ColumnElement[bool]:
+    """Return the condition on a conversation that its time is over."""
+    return (conversations.c.expire_time <= now) & not_(is_alive(now))
 
-    A conversation may take several parts, of which nobody sees anything: it is not found once it has expired.
-    Afterwards `run_ids` are the runs that are gone.
+
+class PartialDeletion:
+    """Deletes a bounded part of the conversations that meet a condition, as a callable for the writer.
+
+    A conversation may take several parts: nobody is to see what is left of it meanwhile. Afterwards `run_ids` are the
+    runs that are gone.
     """
 
-    def __init__(self, now: int, limit: int) -> None:
-        self._now = now
+    def __init__(self, condition: ColumnElement[bool], limit: int) -> None:
+        self._some = (
+            select(conversations.c.conversation_id)
+            .where(condition)
+            .order_by(conversations.c.expire_time, conversations.c.conversation_id)
+            .limit(limit)
+        )
         self._limit = limit
         self.run_ids: list[str] = []
 
     def __call__(self, connection: Connection) -> int:
         """Delete up to about `limit` rows of each kind; return how many it were in all, 0 when nothing is left."""
-        expired = (
-            select(conversations.c.conversation_id)
-            .where(conversations.c.expire_time <= self._now, not_(is_alive(self._now)))
-            .order_by(conversations.c.expire_time)
-            .limit(self._limit)
-        )
         deleted = 0
-        for conversation_id in connection.execute(expired).scalars().all():
+        for conversation_id in connection.execute(self._some).scalars().all():
             deleted += self._delete_part(connection, conversation_id, self._limit - deleted)
             if deleted >= self._limit:
                 break
@@ -97,7 +102,7 @@ class ExpiredDeletion:
     def _delete_runs(self, connection: Connection, conversation_id: str, limit: int) -> int:
         some = select(runs.c.run_id).where(runs.c.conversation_id == conversation_id).limit(limit)
         run_ids = connection.execute(some).scalars().all()
-        for table in (*_OF_RUNS, runs):
+        for table in (*OF_RUNS, runs):
             connection.execute(delete(table).where(table.c.run_id.in_(run_ids)))
         self.run_ids += run_ids
         return len(run_ids)

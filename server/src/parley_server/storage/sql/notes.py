@@ -14,7 +14,7 @@ from parley_server.storage.sql import request_ids, search
 from parley_server.storage.sql.database import Database, Row, from_micros, to_micros
 from parley_server.storage.sql.rows import number, string
 from parley_server.storage.sql.tables import notes
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.user_writer import UserWriter
 
 _BATCH = 200
 
@@ -28,7 +28,7 @@ _SOME = select(notes.c.note_id).where(_OWN).limit(_BATCH)
 class SqlNoteRepository:
     """Implements `NoteRepository` for one user."""
 
-    def __init__(self, context: RequestContext, database: Database, writer: Writer) -> None:
+    def __init__(self, context: RequestContext, database: Database, writer: UserWriter) -> None:
         self._context = context
         self._database = database
         self._writer = writer

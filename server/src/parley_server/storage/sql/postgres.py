@@ -29,6 +29,7 @@ from parley_server.storage.sql.attempt import LOCK_SPACE, Attempt
 from parley_server.storage.sql.compilation import Compiler
 from parley_server.storage.sql.database import Row, TransactionLostError
 from parley_server.storage.sql.failures import is_unavailable, unavailable
+from parley_server.storage.sql.postgres_scrub import SCRUBBING, scrub
 from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
 
 T = TypeVar("T")
@@ -181,6 +182,21 @@ class PostgresDatabase:
         except _FAILURES as error:
             raise _translate(error) from error
         return cast("Sequence[Row]", rows)
+
+    async def scrub(self) -> None:
+        """Rewrite the tables that are small enough, on a session of its own; see `Database.scrub`."""
+        try:
+            session = await asyncpg.connect(
+                self._url,
+                timeout=CONNECT_TIMEOUT_S,
+                server_settings=SCRUBBING | {"application_name": f"{self._name} scrubbing"},
+            )
+            try:
+                await scrub(session)
+            finally:
+                await _end(session)
+        except _FAILURES as error:
+            raise _translate(error) from error
 
     @asynccontextmanager
     async def _reader(self) -> "AsyncIterator[PoolConnectionProxy[asyncpg.Record]]":

@@ -22,7 +22,7 @@ from parley_server.storage.sql.paging import PageTokens, fitting
 from parley_server.storage.sql.rows import blob, item_of, moment, number, string
 from parley_server.storage.sql.tables import conversations, runs, tool_calls
 from parley_server.storage.sql.tool_calls import record_of
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.user_writer import UserWriter
 
 _GET = CALLS.where(tool_calls.c.run_id == bindparam("run_id"), tool_calls.c.call_id == bindparam("call_id"))
 _OWN_CONVERSATION = select(conversations.c.conversation_id).where(
@@ -36,7 +36,7 @@ _OWN_RUN = select(runs.c.run_id).where(
 class SqlToolCallRepository:
     """Implements `ToolCallRepository` for one user."""
 
-    def __init__(self, context: RequestContext, database: Database, writer: Writer, tokens: PageTokens) -> None:
+    def __init__(self, context: RequestContext, database: Database, writer: UserWriter, tokens: PageTokens) -> None:
         self._context = context
         self._database = database
         self._writer = writer

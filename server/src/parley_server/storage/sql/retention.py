@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from parley_server.storage.sql import frames, request_ids, space
 from parley_server.storage.sql.audit_log import SqlAuditLog
 from parley_server.storage.sql.database import Database, to_micros
-from parley_server.storage.sql.deletion import ExpiredDeletion
+from parley_server.storage.sql.deletion import PartialDeletion, has_expired
 from parley_server.storage.sql.rows import blob, number, string
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.tables import conversations, run_archive, runs
@@ -85,7 +85,7 @@ class SqlRetention:
 
     async def delete_expired(self, now: datetime) -> int:
         """Delete a part of what has expired; see `Retention.delete_expired`."""
-        deletion = ExpiredDeletion(to_micros(now), ROWS)
+        deletion = PartialDeletion(has_expired(to_micros(now)), ROWS)
         deleted = await self._writer.run(deletion)
         self._run_log.forget(deletion.run_ids)
         return deleted

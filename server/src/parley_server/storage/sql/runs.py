@@ -27,7 +27,7 @@ from parley_server.storage.sql.run_listing import COLUMNS, filter_parameters, li
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.steers import Steering
 from parley_server.storage.sql.tables import conversations, runs
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.user_writer import UserWriter
 
 _GET = select(*COLUMNS).where(
     runs.c.user_id == bindparam("user_id"), runs.c.run_id == bindparam("run_id"), of_living_conversation()
@@ -47,7 +47,7 @@ class SqlRunRepository:
         self,
         context: RequestContext,
         database: Database,
-        writer: Writer,
+        writer: UserWriter,
         run_log: RunLog,
         tokens: PageTokens,
         *,

@@ -82,6 +82,15 @@ def remove_some(connection: Connection, conversation_id: str, limit: int) -> int
     return connection.execute(delete(search_texts).where(row.in_(some))).rowcount
 
 
+def remove_some_of_user(connection: Connection, user_id: str, limit: int) -> int:
+    """Remove up to `limit` texts of a user, whatever they are of; return how many."""
+    row: ColumnElement[object] = literal_column("ctid" if connection.dialect.name == "postgresql" else "rowid")
+    # Two users may share a mark.
+    of_user = (search_texts.c.user_id == user_id, _HasWords([_mark(user_id)]))
+    some = select(row).select_from(search_texts).where(*of_user).limit(limit)
+    return connection.execute(delete(search_texts).where(row.in_(some))).rowcount
+
+
 def matching(
     user_id: str, query: str, found_id: ColumnElement[str] = conversations.c.conversation_id
 ) -> list[ColumnElement[bool]]:

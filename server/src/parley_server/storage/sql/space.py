@@ -23,12 +23,29 @@ _CHANGES = text("SELECT total_changes()")
 _NO_WORK = 2
 
 
+class Merging:
+    """Merges all parts of the search's index into one, step by step; then the next step begins anew."""
+
+    def __init__(self) -> None:
+        self._is_under_way = False
+
+    def step(self, connection: Connection) -> int:
+        """Do one step inside the caller's transaction; return the pages it was about, 0 when there is nothing to do."""
+        if connection.dialect.name != "sqlite":
+            return 0
+        if not self._is_under_way:
+            self._is_under_way = True
+            return _merge(connection, is_first=True) or 1
+        self._is_under_way = bool(_merge(connection, is_first=False))
+        return STEP_PAGES if self._is_under_way else 0
+
+
 class Compaction:
     """Compacts step by step: all parts of the search's index into one, once a day; then the file."""
 
     def __init__(self) -> None:
         self._next_merge: datetime | None = None
-        self._merging = False
+        self._merging: Merging | None = None
 
     def step(self, connection: Connection, now: datetime) -> int:
         """Do one step inside the caller's transaction; return the pages it was about, 0 when there is nothing to do."""
@@ -36,12 +53,11 @@ class Compaction:
             return 0
         if self._next_merge is None or now >= self._next_merge:
             self._next_merge = now + MERGE_EVERY
-            self._merging = True
-            return _merge(connection, is_first=True) or 1
-        if self._merging:
-            self._merging = bool(_merge(connection, is_first=False))
-            if self._merging:
-                return STEP_PAGES
+            self._merging = Merging()
+        if self._merging is not None:
+            if pages := self._merging.step(connection):
+                return pages
+            self._merging = None
         return release_pages(connection)
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import ClauseElement, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from parley_server.domain.errors import ParleyError, StartError
+from parley_server.domain.errors import ParleyError, StartError, StorageUnavailableError
 from parley_server.storage.sql.checkpoints import MAX_LOG_BYTES, Checkpoints
 from parley_server.storage.sql.database import Row, TransactionLostError
 from parley_server.storage.sql.driver import compile_named, transaction
@@ -123,6 +123,26 @@ class SqliteDatabase:
         except _FAILURES as error:
             raise _translate(error) from error
         return cast("Sequence[Row]", rows)
+
+    async def scrub(self) -> None:
+        """Empty the log, in which deleted rows may be; see `Database.scrub`. In the file they are zeros already."""
+        done: asyncio.Future[bool] = self._loop.create_future()
+
+        def job(connection: Connection) -> None:
+            try:
+                is_empty = self._checkpoints.try_to_empty_log(connection)
+            except Exception as error:  # noqa: BLE001  # handed to the waiter
+                self._loop.call_soon_threadsafe(_break, done, error)
+            else:
+                self._loop.call_soon_threadsafe(_settle, done, is_empty)
+
+        self._jobs.put(job)
+        try:
+            is_empty = await done
+        except Exception as error:
+            raise _translate(error) from error
+        if not is_empty:
+            raise StorageUnavailableError
 
     async def _open_reader(self) -> aiosqlite.Connection:
         opening = aiosqlite.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)

@@ -9,6 +9,7 @@ from parley_server.domain.audit_chain import AuditChain
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run_event import EventCodec
 from parley_server.metrics.recorder import SILENT, Recorder
+from parley_server.storage.account_repository import AccountRepository
 from parley_server.storage.note_repository import NoteRepository
 from parley_server.storage.repositories import (
     ApprovalRepository,
@@ -17,6 +18,7 @@ from parley_server.storage.repositories import (
     ToolCallRepository,
     UserStore,
 )
+from parley_server.storage.sql.accounts import SqlAccountDirectory, SqlAccountRepository
 from parley_server.storage.sql.api_keys import SqlApiKeyRepository
 from parley_server.storage.sql.approvals import SqlApprovalRepository
 from parley_server.storage.sql.archive import ArchiveReader
@@ -24,12 +26,14 @@ from parley_server.storage.sql.audit_log import SqlAuditLog
 from parley_server.storage.sql.audit_verification import AuditReader
 from parley_server.storage.sql.conversations import SqlConversationRepository
 from parley_server.storage.sql.database import MICROSECOND, Database
+from parley_server.storage.sql.erasures import SqlErasures
 from parley_server.storage.sql.notes import SqlNoteRepository
 from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.recorded_calls import SqlToolCallRepository
 from parley_server.storage.sql.retention import SqlRetention
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.runs import SqlRunRepository
+from parley_server.storage.sql.user_writer import ErasureGate, UserWriter
 from parley_server.storage.sql.worker_store import SqlWorkerStore
 from parley_server.storage.sql.writer import Writer
 
@@ -43,10 +47,11 @@ class SqlUserStore:
     approvals: ApprovalRepository
     tool_calls: ToolCallRepository
     notes: NoteRepository
+    account: AccountRepository
 
 
 class SqlStore:
-    """Implements `Store`; `worker`, `retention`, `audit` and `audit_reader` are other doors, for those who may."""
+    """Implements `Store`; `worker`, `retention`, `erasures`, `audit` and `audit_reader` are doors for those who may."""
 
     def __init__(
         self, database: Database, writer: Writer, run_log: RunLog, hash_key: bytes, *, ttl: int | None
@@ -60,6 +65,9 @@ class SqlStore:
         self.audit = SqlAuditLog(database, writer, tokens, chain)
         self.audit_reader = AuditReader(database, chain)
         self.api_keys = SqlApiKeyRepository(database, writer, tokens)
+        self._gate = ErasureGate()
+        self.accounts = SqlAccountDirectory(database)
+        self.erasures = SqlErasures(database, writer, run_log, self._gate)
         self.worker = SqlWorkerStore(writer, run_log)
         self.retention = SqlRetention(database, writer, run_log, self.audit, ttl=ttl)
 
@@ -69,14 +77,14 @@ class SqlStore:
 
     def for_user(self, context: RequestContext) -> UserStore:
         """Open the store for one user; see `Store.for_user`."""
+        writer = UserWriter(self._writer, self._gate, context)
         return SqlUserStore(
-            SqlConversationRepository(
-                context, self._database, self._writer, self._run_log, self._tokens, ttl=self._ttl
-            ),
-            SqlRunRepository(context, self._database, self._writer, self._run_log, self._tokens, ttl=self._ttl),
-            SqlApprovalRepository(context, self._database, self._writer, self._tokens),
-            SqlToolCallRepository(context, self._database, self._writer, self._tokens),
-            SqlNoteRepository(context, self._database, self._writer),
+            SqlConversationRepository(context, self._database, writer, self._run_log, self._tokens, ttl=self._ttl),
+            SqlRunRepository(context, self._database, writer, self._run_log, self._tokens, ttl=self._ttl),
+            SqlApprovalRepository(context, self._database, writer, self._tokens),
+            SqlToolCallRepository(context, self._database, writer, self._tokens),
+            SqlNoteRepository(context, self._database, writer),
+            SqlAccountRepository(context, self._database, writer),
         )
 
 

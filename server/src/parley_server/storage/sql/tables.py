@@ -365,3 +365,27 @@ audit_log = Table(
         postgresql_where=text("action = 'audit truncate'"),
     ),
 )
+
+# What users have told of themselves, once, for all their clients.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("user_id", _UserId, primary_key=True),
+    Column("display_name", Text, nullable=False),
+    Column("time_zone", String(64), nullable=False),
+    Column("locale", String(64), nullable=False),
+    # In minutes after midnight of the account's zone; both or neither.
+    Column("quiet_start_minute", Integer),
+    Column("quiet_end_minute", Integer),
+    Column("create_time", BigInteger, nullable=False),
+    Column("update_time", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+# The users of whom everything is being erased; the row is the last that goes.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("user_id", _UserId, primary_key=True),
+    Column("begin_time", BigInteger, nullable=False),
+)
