@@ -81,7 +81,7 @@ async def _converse(store: SqlStore, context: RequestContext, word: str) -> str:
     record = CallRecord(call_id, item_id, "much", ToolEffect.WRITE, CallState.DISPATCHED)
     await pen.append_all([(ToolCallStarted(call_id, "much", f'{{"{word}":1}}', ToolEffect.WRITE), item_id)], [record])
     unknown = ToolCallStatus.UNKNOWN_OUTCOME
-    whole = f'"{word} {random.Random(1).randbytes(20_000).hex()} {word}"'  # noqa: S311  # to be no shorter when packed
+    whole = f'"{word} {random.Random(1).randbytes(20_000).hex()} {word}"'  # to be no shorter when packed
     await pen.append(
         ToolCallFinished(call_id, "much", unknown, "{}", True, result_id=result_id, whole_json=whole), item_id
     )
