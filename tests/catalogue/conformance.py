@@ -165,6 +165,7 @@ REASONS: dict[str, str] = {
     "TOOL_CALL_RESOLVED": f"{TOOL_SERVICE}test_what_is_settled_or_never_was_in_doubt_is_not_settled_again",
     "TOOL_CALL_NOT_IN_DOUBT": f"{TOOL_SERVICE}test_what_is_settled_or_never_was_in_doubt_is_not_settled_again",
     "DELEGATION_TOO_DEEP": "rpc/test_delegation_service.py::test_four_act_for_a_user_and_no_fifth",
+    "ACCOUNT_ERASING": "rpc/test_account_service.py::test_while_a_user_is_erased_nothing_else_can_be_asked_for_him",
     "LOOP_DETECTED": "rpc/test_ends.py::test_a_run_ends_by_itself",
     "TOOL_CALL_LIMIT_REACHED": f"{LOOP_AGENT}test_calls_beyond_the_runs_limit_are_told_and_not_run",
     "OUTPUT_TOKEN_LIMIT_REACHED": f"{LOOP_AGENT}test_a_run_out_of_tokens_fails_and_runs_nothing_more",

@@ -32,6 +32,9 @@ from google.protobuf.message import Message
 from parley.v1 import access_policy_pb2, run_event_pb2
 
 SCOPES = {
+    "account:erase",
+    "account:read",
+    "account:write",
     "admin",
     "agents:read",
     "approvals:decide",

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from model_server import ModelServer
 from parley.v1 import (
+    account_service_pb2,
     admin_service_pb2,
     admin_service_pb2_grpc,
     agent_service_pb2,
@@ -26,6 +27,8 @@ from parley.v1 import (
     delegation_service_pb2,
     run_pb2,
 )
+from parley_server.accounts.cache import AccountCache
+from parley_server.accounts.eraser import AccountEraser
 from parley_server.agents.assistant import build_assistant
 from parley_server.agents.registry import AgentRegistry
 from parley_server.auth.delegation_signer import DelegationSigner
@@ -40,6 +43,7 @@ from parley_server.rpc.listener import ServerSettings
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.rpc.server import RpcServer
 from parley_server.rpc.service import Service, rpcs_of, snake_case
+from parley_server.rpc.servicers.account_service import AccountServicer
 from parley_server.rpc.servicers.admin_service import AdminServicer
 from parley_server.rpc.servicers.agent_service import AgentServicer
 from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
@@ -56,6 +60,7 @@ from rpc.chassis import HASH_KEY, bearer, failed
 DESCRIPTORS: dict[str, ServiceDescriptor] = {
     name: module.DESCRIPTOR.services_by_name[name]
     for name, module in {
+        "AccountService": account_service_pb2,
         "AgentService": agent_service_pb2,
         "ConversationService": conversation_service_pb2,
         "ApiKeyService": api_key_service_pb2,
@@ -65,6 +70,7 @@ DESCRIPTORS: dict[str, ServiceDescriptor] = {
     }.items()
 }
 SERVICERS: dict[str, type] = {
+    "AccountService": AccountServicer,
     "AgentService": AgentServicer,
     "ConversationService": ConversationServicer,
     "ApiKeyService": ApiKeyServicer,
@@ -107,6 +113,8 @@ def test_what_cannot_be_undone_and_what_tells_much_is_audited() -> None:
         "DecideApproval",
         "ListAuditEvents",
         "IssueDelegationToken",
+        "ExportAccount",
+        "EraseAccount",
     }
 
 
@@ -134,7 +142,10 @@ async def stubs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stubs
         engine = RunEngine(store, store.worker, agents)
         stack.push_async_callback(engine.park)
         chain = build_auth_chain(("api_key", "local"), ProviderParts(store.api_keys, HASH_KEY))
+        accounts = AccountCache(store.accounts)
+        eraser = AccountEraser(store.erasures, engine, accounts, ())
         servicers: dict[str, object] = {
+            "AccountService": AccountServicer(store, accounts, eraser, drain),
             "AgentService": AgentServicer(engine, agents, store, drain),
             "ConversationService": ConversationServicer(store, drain),
             "ApiKeyService": ApiKeyServicer(KeyAdministration(store.api_keys, HASH_KEY, chain.forget)),
@@ -283,8 +294,11 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
         "conversation_query",
         "delete_conversation",
         "disconnect_cancel",
+        "erase_account",
+        "export_account",
         "export_conversation",
         "fork_conversation",
+        "get_account",
         "image_input",
         "issue_delegation_token",
         "list_audit_events",
@@ -295,6 +309,7 @@ async def test_the_server_says_what_it_has_and_what_it_allows(stubs: Stubs) -> N
         "tool_calls",
         "tool_hosts",
         "unattended_policy",
+        "update_account",
         "update_conversation",
     ]
     assert told.version

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from google.protobuf.descriptor import FileDescriptor
 from parley.v1 import (
+    account_service_pb2,
     admin_service_pb2,
     agent_service_pb2,
     api_key_service_pb2,
@@ -20,6 +21,7 @@ from parley.v1 import (
 )
 
 from parley_server import overdue
+from parley_server.account_keeping import AccountKeeping, keep_accounts
 from parley_server.admission import Access, open_access
 from parley_server.agents.assistant import build_assistant
 from parley_server.agents.registry import AgentRegistry
@@ -42,6 +44,7 @@ from parley_server.rpc.request_log import RequestLog
 from parley_server.rpc.server import RpcServer
 from parley_server.rpc.server_options import server_options
 from parley_server.rpc.service import Service
+from parley_server.rpc.servicers.account_service import AccountServicer
 from parley_server.rpc.servicers.admin_service import AdminServicer
 from parley_server.rpc.servicers.agent_service import AgentServicer
 from parley_server.rpc.servicers.api_key_service import ApiKeyServicer
@@ -105,16 +108,26 @@ async def _serve(
         agents = _build_agents(
             models,
             Prices(settings.prices),
-            tools,
-            build_tool_calls(settings, store, tools, recorder, access.credentials),
+            tools.registry,
+            build_tool_calls(settings, store, tools.registry, recorder, access.credentials),
         )
         expiry = timedelta(seconds=settings.approvals.expiry_s)
         engine = RunEngine(store, store.worker, agents, recorder, models=models.catalog, approval_expiry=expiry)
         stack.push_async_callback(engine.park)
+        accounts = await stack.enter_async_context(keep_accounts(settings, store, engine, access.chain, tools))
         observer = CallObserver(recorder, _request_log(settings, hash_key))
         auditor = await stack.enter_async_context(open_auditor(store, recorder))
         server = _build_server(
-            settings, store, access, agents, engine, observer, auditor=auditor, models=models, tools=tools
+            settings,
+            store,
+            access,
+            agents,
+            engine,
+            observer,
+            auditor=auditor,
+            models=models,
+            tools=tools.registry,
+            accounts=accounts,
         )
         metrics_address = stack.enter_context(_metrics(settings, recorder, server))
         if requests.stop.is_set():
@@ -122,6 +135,7 @@ async def _serve(
         address = server.bind(settings.server, None if certificates is None else certificates.credentials())
         # After all that may keep the server from starting, for it costs every run that was cut one of its attempts.
         await _recover(engine)
+        await accounts.eraser.resume()
         await server.serve(settings.server.overload_lag_s)
         for work in _upkeep(settings, address, access.chain, certificates, requests.reload):
             stack.callback(_begin(work).cancel)
@@ -176,8 +190,10 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
     auditor: Auditor,
     models: Models,
     tools: ToolRegistry,
+    accounts: AccountKeeping,
 ) -> RpcServer:
     drain = Drain()
+    account = AccountServicer(store, accounts.cache, accounts.eraser, drain)
     delegations = DelegationServicer(access.delegations, access.signer)
     admin = AdminServicer(agents, models.catalog, store.audit, offline_model=models.is_offline)
     return RpcServer(
@@ -188,6 +204,7 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
             _service(approval_service_pb2.DESCRIPTOR, "ApprovalService", ApprovalServicer(engine, store)),
             _service(api_key_service_pb2.DESCRIPTOR, "ApiKeyService", ApiKeyServicer(access.keys)),
             _service(delegation_service_pb2.DESCRIPTOR, "DelegationService", delegations),
+            _service(account_service_pb2.DESCRIPTOR, "AccountService", account),
             _service(admin_service_pb2.DESCRIPTOR, "AdminService", admin),
         ),
         access.chain,
@@ -197,6 +214,7 @@ def _build_server(  # noqa: PLR0913  # all that a server is made of
         observer=observer,
         auditor=auditor,
         recheck_s=settings.auth.recheck_s,
+        accounts=accounts.cache,
     )
 
 

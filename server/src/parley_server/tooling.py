@@ -1,7 +1,11 @@
 """The composition of tools: what is built in, what is installed, what comes from elsewhere while the server runs."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
 
 from parley_server.auth.credential_check import CredentialCheck
 from parley_server.auth.delegations import Delegations, HostCall
@@ -18,6 +22,7 @@ from parley_server.tools.builtin.current_time import current_time_tool
 from parley_server.tools.builtin.notes import note_tools
 from parley_server.tools.builtin.read_result import read_result_tool
 from parley_server.tools.call_manager import ToolCallManager
+from parley_server.tools.credentials.directory import CredentialDirectory
 from parley_server.tools.credentials.opening import open_credentials
 from parley_server.tools.discovery import discover, register
 from parley_server.tools.errors import ToolError
@@ -28,12 +33,37 @@ from parley_server.tools.source import ToolSource, published
 from parley_server.tools.threads import ToolThreads
 from parley_server.tools.tool import Tool, ToolContext
 
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTools:
+    """The registry of all tools, and where those come from that are not of this process."""
+
+    registry: ToolRegistry
+    sources: Sequence[ToolSource]
+
+    async def forget(self, user_id: str) -> None:
+        """Drop what sources keep for a user who is being erased."""
+        for source in self.sources:
+            source.forget(user_id)
+
+
+async def delete_credentials(settings: Settings, user_id: str) -> None:
+    """Delete the files with the secrets of a user who is being erased; the log says where that cannot be."""
+    directory = CredentialDirectory(settings.credentials.directory(settings.data_dir))
+    try:
+        await asyncio.to_thread(directory.delete_all, user_id)
+    except StartError as error:
+        # Where they are mounted, they are the operator's.
+        _log.error("credentials_not_deleted", problem=str(error))
+
 
 @asynccontextmanager
 async def open_tools(
     settings: Settings, store: Store, delegations: Delegations, more_tools: Sequence[Tool] = ()
-) -> AsyncIterator[ToolRegistry]:
-    """Yield the registry of all tools, and keep the tools of sources up to date while the block lasts.
+) -> AsyncIterator[OpenTools]:
+    """Yield all tools, and keep the tools of sources up to date while the block lasts.
 
     `delegations` make what proves to tool hosts for whom they work.
 
@@ -43,7 +73,7 @@ async def open_tools(
     sources = list(_sources(settings, delegations))
     registry = build_tools(settings, store, more_tools, sources)
     async with published(sources, registry):
-        yield registry
+        yield OpenTools(registry, sources)
 
 
 def build_tools(

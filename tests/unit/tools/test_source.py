@@ -23,6 +23,9 @@ class Told:
         while True:
             publish([made_tool(name) for name in await self.wanted.get()])
 
+    def forget(self, user_id: str) -> None:
+        """Keep nothing of anybody."""
+
 
 class Broken:
     """Has a fault."""
@@ -32,6 +35,9 @@ class Broken:
 
     async def serve(self, publish: Publish) -> None:
         raise RuntimeError(f"no {publish}")
+
+    def forget(self, user_id: str) -> None:
+        """Keep nothing of anybody."""
 
 
 async def test_a_start_waits_for_the_first_attempt_of_every_source() -> None:

@@ -34,15 +34,25 @@ def _zone_names() -> frozenset[str]:
 
 
 def _known_zone(name: str) -> str:
-    if name and name not in _zone_names():
+    if name and not is_time_zone(name):
         raise ValueError("not an IANA time zone")
     return name
 
 
 def _known_locale(tag: str) -> str:
-    if tag and not _LOCALE.match(tag):
+    if tag and not is_locale(tag):
         raise ValueError("not a BCP 47 language tag")
     return tag
+
+
+def is_time_zone(name: str) -> bool:
+    """Tell whether this is an IANA time zone that the server knows."""
+    return name in _zone_names()
+
+
+def is_locale(tag: str) -> bool:
+    """Tell whether this is a BCP 47 language tag."""
+    return _LOCALE.match(tag) is not None
 
 
 def _aware(moment: datetime) -> datetime:
@@ -160,6 +170,10 @@ class RequestContext(BaseModel):
         """Return a copy with `pairs` added or replaced. Raises ValidationError over the limits."""
         merged = {**self.model_dump(), "metadata": {**self.metadata, **pairs}}
         return type(self).model_validate(merged)
+
+    def with_defaults(self, *, time_zone: str, locale: str) -> Self:
+        """Return a copy with a zone and a language that were checked before; an empty one leaves what is there."""
+        return self.model_copy(update={"time_zone": time_zone or self.time_zone, "locale": locale or self.locale})
 
     @property
     def scopes(self) -> frozenset[str]:

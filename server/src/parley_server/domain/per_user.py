@@ -27,6 +27,10 @@ class UserKey:
             raise TypeError(f"a user's key is made of a RequestContext, not of a {type(context).__name__}")
         self._user_id = context.user_id
 
+    def is_of(self, user_id: str) -> bool:
+        """Tell whether this is the user's key."""
+        return self._user_id == user_id
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, UserKey) and self._user_id == other._user_id
 
@@ -61,6 +65,11 @@ class UserMap(Generic[K, V]):
     def pop(self, user: UserKey, name: K) -> V | None:
         """Let go of the user's value and return it; None if there is none."""
         return self._values.pop((user, name), None)
+
+    def drop(self, user_id: str) -> tuple[V, ...]:
+        """Let go of all that a user has, who is being erased, and return it to be closed."""
+        keys = [key for key in self._values if key[0].is_of(user_id)]
+        return tuple(self._values.pop(key) for key in keys)
 
     def __len__(self) -> int:
         return len(self._values)

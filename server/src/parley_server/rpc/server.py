@@ -15,6 +15,7 @@ from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.core_server import core_server
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.health import HEALTH_DESCRIPTOR, HealthServicer
+from parley_server.rpc.interceptors.account import AccountBinder, Accounts, NoAccounts
 from parley_server.rpc.interceptors.audit import AuditGate, AuditTrail
 from parley_server.rpc.interceptors.authentication import Authentication, Authenticator
 from parley_server.rpc.interceptors.exchange import GuardLimits
@@ -34,7 +35,9 @@ from parley_server.rpc.service import Service, StreamingRpc, UnaryRpc, rpcs_of
 T = TypeVar("T")
 
 
-def _admission(authenticator: Authenticator, policy: AccessPolicy, auditor: Auditor | None) -> tuple[Interceptor, ...]:
+def _admission(
+    authenticator: Authenticator, policy: AccessPolicy, auditor: Auditor | None, accounts: Accounts
+) -> tuple[Interceptor, ...]:
     """Return what stands between the guard and the message, outermost first."""
     return (
         # Outside of all that may refuse a call.
@@ -47,6 +50,8 @@ def _admission(authenticator: Authenticator, policy: AccessPolicy, auditor: Audi
         ContextBinder(),
         # Nobody may learn by the errors below about methods that are not for him.
         PolicyEnforcement(policy),
+        # The first that may read the store for a call, so behind all that refuses calls.
+        AccountBinder(accounts),
     )
 
 
@@ -87,6 +92,7 @@ class RpcServer:
         observer: CallObserver | None = None,
         auditor: Auditor | None = None,
         recheck_s: float = RECHECK_S,
+        accounts: Accounts = NoAccounts(),  # noqa: B008  # has no state
     ) -> None:
         if reflection:
             services = (*services, *_reflection(services, drain))
@@ -98,7 +104,9 @@ class RpcServer:
         self._observer = observer or CallObserver()
         self._overload = Overload(self._observer.recorder, self.health)
         guard = Guard(drain, self._overload, limits, self._observer, Recheck(authenticator, recheck_s))
-        self._server = core_server(options, _handlers(rpcs, authenticator, guard, auditor))
+        policy = AccessPolicy({rpc.method.name: rpc.rule for rpc in rpcs if rpc.rule is not None})
+        admission = _admission(authenticator, policy, auditor, accounts)
+        self._server = core_server(options, _handlers(rpcs, admission, AuditGate(policy, auditor), guard))
 
     def bind(self, settings: ServerSettings, credentials: grpc.ServerCredentials | None = None) -> str:
         """Take the address, over TLS with `credentials`, and return it, the port filled in; callers wait for `serve`.
@@ -168,11 +176,9 @@ def _reflection(services: Sequence[Service], drain: Drain) -> list[Service]:
 
 
 def _handlers(
-    rpcs: Sequence[UnaryRpc | StreamingRpc], authenticator: Authenticator, guard: Guard, auditor: Auditor | None
+    rpcs: Sequence[UnaryRpc | StreamingRpc], admission: Sequence[Interceptor], gate: AuditGate, guard: Guard
 ) -> dict[str, RpcHandler]:
     """Build the chain around every rpc, once."""
-    policy = AccessPolicy({rpc.method.name: rpc.rule for rpc in rpcs if rpc.rule is not None})
-    admission, gate = _admission(authenticator, policy, auditor), AuditGate(policy, auditor)
     handlers = {}
     for rpc in rpcs:
         interceptors = _chain(rpc.method, admission, gate)

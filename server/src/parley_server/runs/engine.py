@@ -115,6 +115,14 @@ class RunEngine:
         await self._cancel_once(run_id, CANCELLED)
         return await runs.get(run_id)
 
+    async def stop(self, run_id: str) -> None:
+        """Do as `cancel` does, whoever's the run is; for work that no caller asked for.
+
+        Raises:
+            StorageUnavailableError: the wish could not be stored.
+        """
+        await self._cancel_once(run_id, CANCELLED)
+
     async def steer(
         self, context: RequestContext, run_id: str, parts: tuple[ContentPart, ...], idempotency: Idempotency | None
     ) -> tuple[str, Run]:

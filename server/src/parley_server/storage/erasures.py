@@ -15,7 +15,7 @@ class Erasures(Protocol):
         ...
 
     async def begin(self, user_id: str) -> None:
-        """Note, durably, that the user is to be erased. Raises StorageUnavailableError: he is not, for all one knows."""
+        """Note, durably, that the user is to be erased. Raises StorageUnavailableError: he may not be."""
         ...
 
     async def live_runs(self, user_id: str) -> tuple[str, ...]:

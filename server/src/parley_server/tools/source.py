@@ -39,6 +39,10 @@ class ToolSource(Protocol):
         """
         ...
 
+    def forget(self, user_id: str) -> None:
+        """Drop what is kept for a user, who is being erased; connections of his own, and their secrets."""
+        ...
+
 
 @asynccontextmanager
 async def published(sources: Sequence[ToolSource], registry: ToolRegistry) -> AsyncIterator[None]:

@@ -65,7 +65,7 @@ class AccountServiceServicer(object):
 
     def GetAccount(self, request, context):
         """GetAccount returns the user's account; an empty one where nothing was ever set. A server that lacks the feature
-        `account` answers UNIMPLEMENTED.
+        `get_account` answers UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,7 +74,7 @@ class AccountServiceServicer(object):
     def UpdateAccount(self, request, context):
         """UpdateAccount changes what the mask names. The zone and the language hold for the calls that come after it. An etag
         that is not the current one is ABORTED `ETAG_MISMATCH`, and nothing changes. A server that lacks the feature
-        `account` answers UNIMPLEMENTED.
+        `update_account` answers UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,9 +83,9 @@ class AccountServiceServicer(object):
     def ExportAccount(self, request, context):
         """ExportAccount streams all that the server has of the user as JSON lines, each an object with one member that says
         what it is: `account`; then for every conversation, the oldest first, `conversation` and its `message`s as
-        ExportConversation has them; then `run`, `approval`, `toolCall` and `note`; then rows of what has no message of its
-        own, by the names of their columns. Keys are there without their secrets. What changes meanwhile is there as it was
-        or as it is. A server that lacks the feature `export_account` answers UNIMPLEMENTED.
+        ExportConversation has them; then `run`, `approval` and `toolCall`; then rows of what has no message of its own,
+        under the names of their tables and columns, `notes` first. Keys are there without their secrets. What changes
+        meanwhile is there as it was or as it is. A server that lacks the feature `export_account` answers UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

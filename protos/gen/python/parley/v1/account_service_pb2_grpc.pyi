@@ -37,19 +37,19 @@ class AccountServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AccountServiceAsyncStub: ...
     GetAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetAccountRequest, _account_service_pb2.GetAccountResponse]
     """GetAccount returns the user's account; an empty one where nothing was ever set. A server that lacks the feature
-    `account` answers UNIMPLEMENTED.
+    `get_account` answers UNIMPLEMENTED.
     """
     UpdateAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.UpdateAccountRequest, _account_service_pb2.UpdateAccountResponse]
     """UpdateAccount changes what the mask names. The zone and the language hold for the calls that come after it. An etag
     that is not the current one is ABORTED `ETAG_MISMATCH`, and nothing changes. A server that lacks the feature
-    `account` answers UNIMPLEMENTED.
+    `update_account` answers UNIMPLEMENTED.
     """
     ExportAccount: _grpc.UnaryStreamMultiCallable[_account_service_pb2.ExportAccountRequest, _account_service_pb2.ExportAccountResponse]
     """ExportAccount streams all that the server has of the user as JSON lines, each an object with one member that says
     what it is: `account`; then for every conversation, the oldest first, `conversation` and its `message`s as
-    ExportConversation has them; then `run`, `approval`, `toolCall` and `note`; then rows of what has no message of its
-    own, by the names of their columns. Keys are there without their secrets. What changes meanwhile is there as it was
-    or as it is. A server that lacks the feature `export_account` answers UNIMPLEMENTED.
+    ExportConversation has them; then `run`, `approval` and `toolCall`; then rows of what has no message of its own,
+    under the names of their tables and columns, `notes` first. Keys are there without their secrets. What changes
+    meanwhile is there as it was or as it is. A server that lacks the feature `export_account` answers UNIMPLEMENTED.
     """
     EraseAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.EraseAccountRequest, _account_service_pb2.EraseAccountResponse]
     """EraseAccount erases all that the server has of a user, for good, also when its caller goes away and when the server
@@ -70,19 +70,19 @@ class AccountServiceAsyncStub(AccountServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetAccountRequest, _account_service_pb2.GetAccountResponse]  # type: ignore[assignment]
     """GetAccount returns the user's account; an empty one where nothing was ever set. A server that lacks the feature
-    `account` answers UNIMPLEMENTED.
+    `get_account` answers UNIMPLEMENTED.
     """
     UpdateAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.UpdateAccountRequest, _account_service_pb2.UpdateAccountResponse]  # type: ignore[assignment]
     """UpdateAccount changes what the mask names. The zone and the language hold for the calls that come after it. An etag
     that is not the current one is ABORTED `ETAG_MISMATCH`, and nothing changes. A server that lacks the feature
-    `account` answers UNIMPLEMENTED.
+    `update_account` answers UNIMPLEMENTED.
     """
     ExportAccount: _aio.UnaryStreamMultiCallable[_account_service_pb2.ExportAccountRequest, _account_service_pb2.ExportAccountResponse]  # type: ignore[assignment]
     """ExportAccount streams all that the server has of the user as JSON lines, each an object with one member that says
     what it is: `account`; then for every conversation, the oldest first, `conversation` and its `message`s as
-    ExportConversation has them; then `run`, `approval`, `toolCall` and `note`; then rows of what has no message of its
-    own, by the names of their columns. Keys are there without their secrets. What changes meanwhile is there as it was
-    or as it is. A server that lacks the feature `export_account` answers UNIMPLEMENTED.
+    ExportConversation has them; then `run`, `approval` and `toolCall`; then rows of what has no message of its own,
+    under the names of their tables and columns, `notes` first. Keys are there without their secrets. What changes
+    meanwhile is there as it was or as it is. A server that lacks the feature `export_account` answers UNIMPLEMENTED.
     """
     EraseAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.EraseAccountRequest, _account_service_pb2.EraseAccountResponse]  # type: ignore[assignment]
     """EraseAccount erases all that the server has of a user, for good, also when its caller goes away and when the server
@@ -106,7 +106,7 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.GetAccountResponse, _abc.Awaitable[_account_service_pb2.GetAccountResponse]]:
         """GetAccount returns the user's account; an empty one where nothing was ever set. A server that lacks the feature
-        `account` answers UNIMPLEMENTED.
+        `get_account` answers UNIMPLEMENTED.
         """
 
     @_abc_1.abstractmethod
@@ -117,7 +117,7 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_account_service_pb2.UpdateAccountResponse, _abc.Awaitable[_account_service_pb2.UpdateAccountResponse]]:
         """UpdateAccount changes what the mask names. The zone and the language hold for the calls that come after it. An etag
         that is not the current one is ABORTED `ETAG_MISMATCH`, and nothing changes. A server that lacks the feature
-        `account` answers UNIMPLEMENTED.
+        `update_account` answers UNIMPLEMENTED.
         """
 
     @_abc_1.abstractmethod
@@ -128,9 +128,9 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_account_service_pb2.ExportAccountResponse], _abc.AsyncIterator[_account_service_pb2.ExportAccountResponse]]:
         """ExportAccount streams all that the server has of the user as JSON lines, each an object with one member that says
         what it is: `account`; then for every conversation, the oldest first, `conversation` and its `message`s as
-        ExportConversation has them; then `run`, `approval`, `toolCall` and `note`; then rows of what has no message of its
-        own, by the names of their columns. Keys are there without their secrets. What changes meanwhile is there as it was
-        or as it is. A server that lacks the feature `export_account` answers UNIMPLEMENTED.
+        ExportConversation has them; then `run`, `approval` and `toolCall`; then rows of what has no message of its own,
+        under the names of their tables and columns, `notes` first. Keys are there without their secrets. What changes
+        meanwhile is there as it was or as it is. A server that lacks the feature `export_account` answers UNIMPLEMENTED.
         """
 
     @_abc_1.abstractmethod

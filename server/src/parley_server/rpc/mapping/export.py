@@ -26,18 +26,18 @@ Path = tuple[str | int, ...]
 
 def conversation_line(conversation: Conversation) -> str:
     """Return the line of the conversation itself."""
-    return _line("conversation", MessageToDict(write_conversation(conversation)))
+    return json_line("conversation", MessageToDict(write_conversation(conversation)))
 
 
 def message_lines(message: Message) -> Iterator[str]:
     """Yield the line of a message, and those that continue it."""
     value: Json = MessageToDict(write_message(message))
-    line = _line("message", value)
+    line = json_line("message", value)
     if len(line.encode()) <= MAX_LINE_BYTES:
         yield line
         return
     long_texts: dict[Path, str] = {}
-    yield _line("message", _without_long_texts(value, (), long_texts))
+    yield json_line("message", _without_long_texts(value, (), long_texts))
     for path, text in long_texts.items():
         for start in range(0, len(text), PIECE_CHARS):
             piece: Json = {
@@ -45,13 +45,13 @@ def message_lines(message: Message) -> Iterator[str]:
                 "path": list(path),
                 "text": text[start : start + PIECE_CHARS],
             }
-            yield _line("continuation", piece)
+            yield json_line("continuation", piece)
 
 
 def result_lines(result_id: str, content: str) -> Iterator[str]:
     """Yield the lines of a whole result."""
     for start in range(0, len(content), PIECE_CHARS):
-        yield _line("toolResult", {"resultId": result_id, "text": content[start : start + PIECE_CHARS]})
+        yield json_line("toolResult", {"resultId": result_id, "text": content[start : start + PIECE_CHARS]})
 
 
 def _without_long_texts(value: Json, path: Path, long_texts: dict[Path, str]) -> Json:
@@ -68,5 +68,6 @@ def _without_long_texts(value: Json, path: Path, long_texts: dict[Path, str]) ->
             return value
 
 
-def _line(kind: str, value: Json) -> str:
+def json_line(kind: str, value: Json) -> str:
+    """Return a line that says what it holds."""
     return json.dumps({kind: value}, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -9,8 +9,11 @@ AVAILABLE = (
     "conversation_query",
     "delete_conversation",
     "disconnect_cancel",
+    "erase_account",
+    "export_account",
     "export_conversation",
     "fork_conversation",
+    "get_account",
     "image_input",
     "issue_delegation_token",
     "list_audit_events",
@@ -21,6 +24,7 @@ AVAILABLE = (
     "tool_calls",
     "tool_hosts",
     "unattended_policy",
+    "update_account",
     "update_conversation",
 )
 

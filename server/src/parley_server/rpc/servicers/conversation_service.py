@@ -11,12 +11,11 @@ from parley_server.rpc.mapping.conversation import read_changes, write_conversat
 from parley_server.rpc.mapping.idempotency import idempotency_of
 from parley_server.rpc.mapping.page import read_page
 from parley_server.rpc.mapping.text import refuse_nul, texts_of
-from parley_server.rpc.servicers.export import export_lines
+from parley_server.rpc.servicers.export import export_lines, gathered
 from parley_server.storage.repositories import Store
 
 CREATE_FAMILY = "conversation"
 FORK_FAMILY = "fork_conversation"
-RESPONSE_BYTES = 64 * 1024
 
 
 class ConversationServicer:
@@ -105,15 +104,6 @@ class ConversationServicer:
 
 
 async def _in_responses(lines: AsyncGenerator[str]) -> AsyncGenerator[pb.ExportConversationResponse]:
-    """Put lines together until a response is worth its way."""
-    gathered: list[str] = []
-    size = 0
-    async with aclosing(lines):
-        async for line in lines:
-            line_bytes = len(line.encode())
-            if gathered and size + line_bytes > RESPONSE_BYTES:
-                yield pb.ExportConversationResponse(json_lines="".join(gathered))
-                gathered, size = [], 0
-            gathered.append(line)
-            size += line_bytes
-    yield pb.ExportConversationResponse(json_lines="".join(gathered))
+    async with aclosing(gathered(lines)) as pieces:
+        async for piece in pieces:
+            yield pb.ExportConversationResponse(json_lines=piece)

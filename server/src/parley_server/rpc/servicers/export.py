@@ -1,6 +1,7 @@
 """Exports a conversation, a few messages at a time, as it stands when the export begins."""
 
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
 
@@ -14,6 +15,7 @@ from parley_server.storage.repositories import UserStore
 
 # So many messages of the largest kind are as much as may be in memory at once.
 PAGE_SIZE = 16
+RESPONSE_BYTES = 64 * 1024
 
 
 async def export_lines(user: UserStore, conversation: Conversation, drain: Drain) -> AsyncGenerator[str]:
@@ -49,3 +51,18 @@ async def _lines_of_result(user: UserStore, message: Message) -> Iterable[str]:
         return ()
     whole = await user.tool_calls.result_piece(item.result_id, 0, MAX_WHOLE_BYTES)
     return result_lines(item.result_id, whole.content.decode())
+
+
+async def gathered(lines: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    """Put lines together until they are worth a response."""
+    waiting: list[str] = []
+    size = 0
+    async with aclosing(lines):
+        async for line in lines:
+            line_bytes = len(line.encode())
+            if waiting and size + line_bytes > RESPONSE_BYTES:
+                yield "".join(waiting)
+                waiting, size = [], 0
+            waiting.append(line)
+            size += line_bytes
+    yield "".join(waiting)

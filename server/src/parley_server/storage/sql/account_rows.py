@@ -13,18 +13,17 @@ from sqlalchemy import Column, ColumnElement, LargeBinary, Select, Table, bindpa
 from parley_server.storage.account_repository import ExportedRow, JsonValue
 from parley_server.storage.sql.database import Database, Row, from_micros
 from parley_server.storage.sql.rows import string
-from parley_server.storage.sql.tables import api_keys, conversations, remembered_approvals, request_ids
+from parley_server.storage.sql.tables import api_keys, conversations, notes, remembered_approvals, request_ids
 
 # In the order they are told. What is binary is left out: hashes, all of it.
-TOLD_AS_ROWS: Sequence[Table] = (remembered_approvals, api_keys, request_ids)
-# What the listings of conversations, runs, approvals, calls and notes tell.
+TOLD_AS_ROWS: Sequence[Table] = (notes, remembered_approvals, api_keys, request_ids)
+# What the listings of conversations, runs, approvals and calls tell.
 TOLD_BY_LISTINGS = frozenset(
     {
         "accounts",
         "approvals",
         "conversations",
         "messages",
-        "notes",
         "runs",
         "tool_call_resolutions",
         "tool_calls",

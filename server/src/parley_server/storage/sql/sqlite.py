@@ -27,6 +27,7 @@ from parley_server.storage.sql.driver import compile_named, transaction
 from parley_server.storage.sql.failures import FailureLog, cause_of, unavailable
 from parley_server.storage.sql.integrity import refuse_if_damaged
 from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
+from parley_server.storage.sql.sqlite_scrub import vacuum
 from parley_server.storage.sql.writer_faults import end_if_unsynced
 
 T = TypeVar("T")
@@ -125,13 +126,15 @@ class SqliteDatabase:
         return cast("Sequence[Row]", rows)
 
     async def scrub(self) -> None:
-        """Empty the log, in which deleted rows may be; see `Database.scrub`. In the file they are zeros already."""
+        """Write the file anew, where it is not too large, and empty the log; see `Database.scrub`."""
         done: asyncio.Future[bool] = self._loop.create_future()
 
         def job(connection: Connection) -> None:
             try:
+                vacuum(connection, self._path)
                 is_empty = self._checkpoints.try_to_empty_log(connection)
             except Exception as error:  # noqa: BLE001  # handed to the waiter
+                end_if_unsynced(error, self._end)
                 self._loop.call_soon_threadsafe(_break, done, error)
             else:
                 self._loop.call_soon_threadsafe(_settle, done, is_empty)

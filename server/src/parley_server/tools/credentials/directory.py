@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,6 +83,16 @@ class CredentialDirectory:
         except OSError as error:
             raise StartError(f"{file}: cannot be deleted ({error.strerror}); check its rights") from error
         return True
+
+    def delete_all(self, user_id: str) -> None:
+        """Delete the user's directory with all that is in it. Raises StartError."""
+        own = self._directory / directory_name(user_id)
+        try:
+            shutil.rmtree(own)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StartError(f"{own}: cannot be deleted ({error.strerror}); check its rights") from error
 
     def list(self, user_id: str = "") -> Iterator[StoredCredential]:
         """Yield what there is, of one user or of all, by user and slot."""

@@ -77,6 +77,13 @@ class Clients:
             place.users -= 1
             self._leave(place, when_idle)
 
+    def forget(self, user_id: str) -> None:
+        """Close the clients of a user who is being erased."""
+        for place in self._of_users.drop(user_id):
+            if place.idle is not None:
+                place.idle.cancel()
+            self._discard(place)
+
     async def close(self) -> None:
         """Close all, for good."""
         self._is_closed = True

@@ -91,6 +91,10 @@ class McpSource:
         finally:
             await asyncio.shield(self._clients.close())
 
+    def forget(self, user_id: str) -> None:
+        """Close the user's clients; see `ToolSource.forget`."""
+        self._clients.forget(user_id)
+
     async def _look(self) -> bool:
         """Ask the server for its tools, and tell whether that worked."""
         try:

@@ -1,0 +1,39 @@
+"""The composition of accounts: what calls learn of them, and what an erasure reaches outside of the store."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from parley_server.accounts.cache import AccountCache
+from parley_server.accounts.eraser import AccountEraser, RunEnder
+from parley_server.auth.factory import AuthChain
+from parley_server.settings import Settings
+from parley_server.storage.sql.store import SqlStore
+from parley_server.tooling import OpenTools, delete_credentials
+
+
+@dataclass(frozen=True, slots=True)
+class AccountKeeping:
+    """What is known of accounts, and what erases them."""
+
+    cache: AccountCache
+    eraser: AccountEraser
+
+
+@asynccontextmanager
+async def keep_accounts(
+    settings: Settings, store: SqlStore, runs: RunEnder, chain: AuthChain, tools: OpenTools
+) -> AsyncIterator[AccountKeeping]:
+    """Keep accounts while the block lasts; what is being erased at its end is erased by the next one."""
+
+    async def forget_keys(_: str) -> None:
+        chain.forget_all()
+
+    cache = AccountCache(store.accounts)
+    forget = (forget_keys, tools.forget, partial(delete_credentials, settings))
+    eraser = AccountEraser(store.erasures, runs, cache, forget)
+    try:
+        yield AccountKeeping(cache, eraser)
+    finally:
+        await eraser.stop()
