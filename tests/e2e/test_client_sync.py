@@ -23,6 +23,7 @@ FACES = [
     (sync.ParleyClient, parley_client.ParleyClient),
     (sync.RunStream, parley_client.RunStream),
     (sync.Conversations, parley_client.Conversations),
+    (sync.Accounts, parley_client.Accounts),
     (sync.Approvals, parley_client.Approvals),
     (sync.Tools, parley_client.Tools),
 ]

@@ -87,7 +87,7 @@ async def erase(world: World) -> pb.ErasureState.ValueType:
 async def until_erased(world: World) -> None:
     """Wait until the server lets the user in again, which it does by itself."""
     async with world.channel() as channel, asyncio.timeout(RPC_DEADLINE_S):
-        while await _refusal(channel) == "ACCOUNT_ERASING":
+        while await _refusal(channel) == "ACCOUNT_ERASING":  # noqa: ASYNC110  # nothing tells when it is over
             await asyncio.sleep(0.05)
         assert await _refusal(channel) == ""
 

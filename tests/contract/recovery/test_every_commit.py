@@ -59,6 +59,7 @@ class SnapshottingDatabase:
         self._database = SqliteDatabase(path)
         self._copies: list[tuple[Path, list[Mark]]] = []
         self.fetch = self._database.fetch
+        self.scrub = self._database.scrub
 
     async def transaction(self, tx: Callable[[Connection], T]) -> T:
         result = await self._database.transaction(tx)

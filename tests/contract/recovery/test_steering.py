@@ -242,6 +242,7 @@ class MumblingDatabase:
         self.mumbles = False
         self._database = SqliteDatabase(path)
         self.fetch = self._database.fetch
+        self.scrub = self._database.scrub
 
     async def transaction(self, tx: Callable[[Connection], T]) -> T:
         result = await self._database.transaction(tx)

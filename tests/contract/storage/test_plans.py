@@ -66,6 +66,7 @@ class ExplainedDatabase:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.scrub = database.scrub
         self.plans: list[list[str]] = []
 
     async def transaction(self, tx: Callable[[Connection], T]) -> T:
@@ -98,6 +99,8 @@ async def read_all(store: SqlStore) -> None:
         await pen.begin(RunStarted("m"))
         await pen.finish(answer(run.run_id))
     run = accepted[0]
+    await mine.account.get()
+    await store.accounts.defaults_of("ann")
     await mine.runs.get(run.run_id)
     for run_filter in (*FILTERS, RunFilter(conversation_id=run.conversation_id, states=(RunState.SUCCEEDED,))):
         first = await mine.runs.list(run_filter, PageRequest(1))

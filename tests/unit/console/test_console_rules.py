@@ -14,6 +14,7 @@ from parley.v1.run_pb2 import (
     RunState,
 )
 from parley_client import InvalidRequestError, UnavailableError, Violation
+from parley_console.account_commands import quiet_hours_of
 from parley_console.durations import duration_s
 from parley_console.exit_codes import ExitCode
 from parley_console.failure_text import call_failure
@@ -176,3 +177,15 @@ def test_without_a_place_for_a_file_the_history_dies_with_us(tmp_path: Path) -> 
 
 def test_a_relative_state_home_is_ignored() -> None:
     assert history_path({"XDG_STATE_HOME": "relative"}) == Path.home() / ".local/state/parley/console_history"
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("22:00-7:05", (1320, 425)), (" 0:00-23:59 ", (0, 1439))])
+def test_quiet_hours_are_read(text: str, minutes: tuple[int, int]) -> None:
+    hours = quiet_hours_of(text)
+    assert (hours.start_minute, hours.end_minute) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "22:00", "24:00-1:00", "1:60-2:00", "22-7", "1:00-2:00-3:00"])
+def test_what_are_no_quiet_hours_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="22:00-7:00"):
+        quiet_hours_of(text)

@@ -1,5 +1,6 @@
 """Parley's Python client: ask an agent, follow a run, and re-attach when the connection drops."""
 
+from parley.v1.account_pb2 import Account, QuietHours
 from parley.v1.agent_pb2 import Agent
 from parley.v1.approval_pb2 import Approval, ApprovalRemember, ApprovalState
 from parley.v1.content_pb2 import ContentPart
@@ -8,6 +9,7 @@ from parley.v1.run_event_pb2 import RunEvent, RunFinished
 from parley.v1.run_pb2 import Run, RunSpec, RunState, StopReason, UnattendedPolicy
 from parley.v1.tool_pb2 import Tool, ToolCall, ToolCallOutcome, ToolCallStatus
 
+from parley_client.account import Accounts
 from parley_client.approvals import Approvals
 from parley_client.client import DEFAULT_TARGET, ParleyClient
 from parley_client.conversations import Conversations
@@ -43,6 +45,8 @@ __version__ = VERSION
 __all__ = [
     "DEFAULT_TARGET",
     "AbortedError",
+    "Account",
+    "Accounts",
     "Agent",
     "AlreadyExistsError",
     "Approval",
@@ -68,6 +72,7 @@ __all__ = [
     "ParleyError",
     "PermissionDeniedError",
     "ProtocolError",
+    "QuietHours",
     "ReconnectLimits",
     "Run",
     "RunEvent",

@@ -13,6 +13,7 @@ from parley.v1.agent_pb2 import Agent
 from parley.v1.agent_service_pb2 import RunAgentRequest, StartRunRequest
 from parley.v1.run_pb2 import UNATTENDED_POLICY_UNSPECIFIED, Run, RunState, UnattendedPolicy
 
+from parley_client.account import Accounts
 from parley_client.approvals import Approvals
 from parley_client.call_metadata import Caller
 from parley_client.channel import open_channel, require_private
@@ -192,6 +193,11 @@ class ParleyClient:
         return self._calls.conversations
 
     @property
+    def account(self) -> Accounts:
+        """What the user has told of himself, and all that the server has of him."""
+        return self._calls.account
+
+    @property
     def approvals(self) -> Approvals:
         """What the user is asked before tools are called."""
         return self._calls.approvals
@@ -215,6 +221,7 @@ class _OpenClient:
         self.transport = transport
         self.runs = RunCalls(transport)
         self.conversations = Conversations(transport)
+        self.account = Accounts(transport)
         self.approvals = Approvals(transport)
         self.tools = Tools(transport)
         self.admin = AdminServiceStub(transport.channel)

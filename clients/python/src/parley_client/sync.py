@@ -19,6 +19,7 @@ from typing import Concatenate, Generic, ParamSpec, Self, TypeVar
 from parley.v1.run_event_pb2 import RunEvent, RunFinished
 
 from parley_client import client as asynchronous
+from parley_client.account import Accounts as AsyncAccounts
 from parley_client.approvals import Approvals as AsyncApprovals
 from parley_client.conversations import Conversations as AsyncConversations
 from parley_client.errors import ParleyError
@@ -26,7 +27,7 @@ from parley_client.loop_thread import LOOP_THREAD
 from parley_client.run_stream import RunStream as AsyncRunStream
 from parley_client.tools import Tools as AsyncTools
 
-__all__ = ["Approvals", "Conversations", "ParleyClient", "RunStream", "Tools"]
+__all__ = ["Accounts", "Approvals", "Conversations", "ParleyClient", "RunStream", "Tools"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -181,6 +182,15 @@ class Conversations(_Face[AsyncConversations]):
     messages = _listing(AsyncConversations.messages)
 
 
+class Accounts(_Face[AsyncAccounts]):
+    """`parley_client.Accounts`, blocking."""
+
+    get = _blocking(AsyncAccounts.get)
+    update = _blocking(AsyncAccounts.update)
+    export = _listing(AsyncAccounts.export)
+    erase = _blocking(AsyncAccounts.erase)
+
+
 class Approvals(_Face[AsyncApprovals]):
     """`parley_client.Approvals`, blocking."""
 
@@ -242,6 +252,11 @@ class ParleyClient(_Face[asynchronous.ParleyClient]):
     def conversations(self) -> Conversations:
         """The user's conversations."""
         return Conversations(self.behind.conversations)
+
+    @property
+    def account(self) -> Accounts:
+        """What the user has told of himself, and all that the server has of him."""
+        return Accounts(self.behind.account)
 
     @property
     def approvals(self) -> Approvals:

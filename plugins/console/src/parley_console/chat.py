@@ -8,6 +8,7 @@ from typing import Final
 
 from parley_client import Conversation, ParleyClient, ParleyError
 
+from parley_console.account_commands import AccountCommands
 from parley_console.approval_commands import ApprovalCommands
 from parley_console.dialogue import Dialogue
 from parley_console.exit_codes import ExitCode
@@ -51,6 +52,7 @@ class Chat:
             SlashCommand.AGENT: self._agent,
             SlashCommand.TOOLS: self._tools,
             SlashCommand.APPROVALS: self._approvals.obey,
+            SlashCommand.ACCOUNT: AccountCommands(client, terminal).obey,
         }
 
     async def run(self) -> ExitCode:

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from parley_console.account_cli import account
 from parley_console.approvals_cli import approvals
 from parley_console.connection import Connection
 from parley_console.connection_options import READABLE_FILE, Command, connection_options
@@ -133,5 +134,6 @@ def completion(shell: str) -> int:
     return ExitCode.OK
 
 
+parley.add_command(account)
 parley.add_command(approvals)
 parley.add_command(tools)

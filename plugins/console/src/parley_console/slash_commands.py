@@ -16,6 +16,7 @@ class SlashCommand(Enum):
     AGENT = "/agent"
     TOOLS = "/tools"
     APPROVALS = "/approvals"
+    ACCOUNT = "/account"
     QUIT = "/quit"
     UNKNOWN = "unknown"
 
@@ -37,6 +38,7 @@ SUMMARIES: Final = {
     SlashCommand.AGENT: "list the agents; with an id, talk to that one",
     SlashCommand.TOOLS: "list the tools of the agent; settle calls that may have happened or not",
     SlashCommand.APPROVALS: "list what waits for your approval; approve, always or deny NUMBER",
+    SlashCommand.ACCOUNT: "show what you have told of yourself; set name, zone, locale or quiet hours",
     SlashCommand.QUIT: "leave; Ctrl-D does the same",
 }
 
@@ -47,6 +49,12 @@ VERBS: Final = {
         "always": "NUMBER: every call of the tool in its conversation",
         "deny": "NUMBER [REASON]",
         "show": "NUMBER: all that it asks",
+    },
+    SlashCommand.ACCOUNT: {
+        "name": "[NAME]",
+        "zone": "[ZONE] such as Europe/Berlin",
+        "locale": "[TAG] such as de-CH",
+        "quiet": "[HH:MM-HH:MM]",
     },
 }
 
