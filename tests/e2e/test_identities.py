@@ -73,6 +73,13 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
             yield Place(server, jwks)
 
 
+async def test_an_issuers_keys_are_there_before_the_first_token(place: Place) -> None:
+    async with asyncio.timeout(ASKING_S):
+        await place.jwks.was_asked.wait()
+    assert await place.titles(PLAIN, token("ann")) == []
+    assert place.jwks.asked == 1
+
+
 async def test_users_by_token_and_services_by_certificate_have_what_is_theirs(place: Place) -> None:
     assert await place.titles(PLAIN, token("ann"), new="ann's") == ["ann's"]
     assert await place.titles(PLAIN, token("bob"), new="bob's") == ["bob's"]

@@ -115,7 +115,7 @@ def test_what_is_wrong_in_the_file_is_named_with_its_place_and_remedy(
     [
         ("PARLEY_SERVER__LISTN", ["PARLEY_SERVER__LISTN", "did you mean listen?"]),
         ("PARLEY_SERVR__LISTEN", ["PARLEY_SERVR__LISTEN", "did you mean server?"]),
-        ("PARLEY_X__Y", ["PARLEY_X__Y", "there are approval_rules, approvals, auth, "]),
+        ("PARLEY_X__Y", ["PARLEY_X__Y", "there are approval_rules, approvals, "]),
         ("PARLEY_SERVER__", ["PARLEY_SERVER__", "no such key"]),
         ("PARLEY_MODEL_NAME", ["PARLEY_MODEL_NAME is not read", "write PARLEY_MODEL__NAME"]),
         ("PARLEY_SERVER", ["PARLEY_SERVER is not read"]),

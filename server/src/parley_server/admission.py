@@ -58,6 +58,7 @@ async def open_access(
         standing.forget(key_id)
 
     keys = KeyAdministration(store.api_keys, hash_key, on_change=forget)
+    chain.begin()
     try:
         yield Access(chain, keys, signer, Delegations(signer), CredentialCheck(standing))
     finally:

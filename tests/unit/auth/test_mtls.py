@@ -39,6 +39,14 @@ def test_the_principal_is_what_the_settings_say_until_the_certificate_ends() -> 
     assert plain.scopes == SERVICE_SCOPES
 
 
+def test_an_id_that_is_too_long_for_the_books_is_told_by_its_hash() -> None:
+    names = {WORKER + "7" * count for count in (128 - len(WORKER), 129 - len(WORKER), 500)}
+    found = [provider().recall(showing(issued_by(CA, hosts=[name]).certificate_pem)) for name in names]
+    ids = {each.credential_id for each in found if each is not None}
+    assert len(ids) == len(names)
+    assert max(map(len, ids)) <= 128
+
+
 @pytest.mark.parametrize("now", [ENDS, PAIR.certificate.not_valid_before_utc.replace(year=2020)])
 async def test_a_certificate_is_good_in_its_time_alone(now: datetime) -> None:
     with pytest.raises(CredentialsInvalidError):

@@ -139,6 +139,11 @@ class AuthChain:
         for provider in self._providers:
             provider.forget_all()
 
+    def begin(self) -> None:
+        """Let the providers fetch what callers will need; so an operator soon reads what cannot be fetched."""
+        for provider in self._providers:
+            provider.begin()
+
     async def close(self) -> None:
         """Let go of what the providers hold open."""
         for provider in self._providers:

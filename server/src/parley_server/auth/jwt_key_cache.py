@@ -50,6 +50,10 @@ class KeyCache:
         self._failed = False
         self._task: asyncio.Task[None] | None = None
 
+    def begin(self) -> None:
+        """Begin to fetch the keys; a failure is in the log. Call it inside the running loop."""
+        self._refreshing()
+
     async def find(self, key_id: str | None, algorithm: str) -> PyJWK | None:
         """Return a key, None when the issuer has no such one.
 

@@ -95,6 +95,11 @@ class JwtProvider(AuthProvider):
         for trusted in self._trusted.values():
             trusted.keys.expire()
 
+    def begin(self) -> None:
+        """Fetch the issuers' keys."""
+        for trusted in self._trusted.values():
+            trusted.keys.begin()
+
     async def close(self) -> None:
         """End the fetches that are under way."""
         for trusted in self._trusted.values():

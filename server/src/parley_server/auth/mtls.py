@@ -1,5 +1,6 @@
 """Provider `mtls`: proves services by the certificates of their connections."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from parley_server.domain.principal import Principal, PrincipalKind
 
 _SCHEME = "spiffe:"
 _MAX_ID_CHARS = 2048
+_MAX_CREDENTIAL_ID_CHARS = 128
 _MAX_REMEMBERED = 1024
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -107,10 +109,17 @@ class MtlsProvider(AuthProvider):
                     scopes=scopes_of(service.scopes, PrincipalKind.SERVICE),
                     act_as=service.act_as,
                     method="mtls",
-                    credential_id=spiffe_id,
+                    credential_id=_short(spiffe_id),
                     expires_at=certificate.ends,
                 )
         return None
+
+
+def _short(spiffe_id: str) -> str:
+    """Return the id, or what stands for it where ids of credentials have no room for it."""
+    if len(spiffe_id) <= _MAX_CREDENTIAL_ID_CHARS:
+        return spiffe_id
+    return f"sha256:{hashlib.sha256(spiffe_id.encode()).hexdigest()}"
 
 
 def _read(pem: bytes) -> _Certificate:

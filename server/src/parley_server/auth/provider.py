@@ -86,5 +86,8 @@ class AuthProvider(ABC):
     def forget_all(self) -> None:  # noqa: B027  # only providers that remember override it
         """Drop what is remembered of every credential."""
 
+    def begin(self) -> None:  # noqa: B027  # only providers that fetch something override it
+        """Begin to fetch what callers will need, without waiting for it: the server is about to serve."""
+
     async def close(self) -> None:  # noqa: B027  # only providers that hold something open override it
         """Let go of what is held open; nobody is asked after that."""
