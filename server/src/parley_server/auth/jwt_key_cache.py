@@ -26,9 +26,9 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class KeyCache:
     """The keys of the issuer that the operator calls `name`, as `fetch` gave them last; `clock` is monotonic seconds.
 
-    `on_change` is told when they are others than before.
     They are good for TTL_S, and for STALE_S while no others can be had. At most one fetch is under way, whoever needs
-    it, and at most one in COOL_DOWN_S begins, whatever is asked for.
+    it, and at most one in COOL_DOWN_S begins, whatever is asked for. `on_change` is told when they are others than
+    before.
     """
 
     def __init__(
@@ -116,7 +116,8 @@ class KeyCache:
 
     def _take(self, raw: bytes, keys: KeySet) -> None:
         if raw != self._raw:
-            _log.info("issuer_keys_fetched", issuer=self._name, keys=len(keys))
+            tell = _log.info if len(keys) else _log.warning
+            tell("issuer_keys_fetched", issuer=self._name, keys=len(keys), algorithms=list(self._algorithms))
             self._on_change()
         self._raw, self._keys, self._failed = raw, keys, False
         self._fetched = self._clock()
