@@ -238,8 +238,12 @@ CLAIMS: dict[str, Maker] = {
         f"sub is {sub!r}": saying(sub=sub)
         for sub in ("", " ", "ann\n", "../ann", "änn", "a" * 129, "a" * 125, ":ann", "ann bob", 7, ["ann"], True)
     },
-    "an actor": saying(act={"sub": "bot"}),
-    "50 actors": saying(act=nested_actors(50)),
+    **{f"{count} actors": saying(act=nested_actors(count)) for count in (5, 50)},
+    "an actor without a name": saying(act={"iss": ISSUER}),
+    "an actor that is no user id": saying(act={"sub": "bot\n"}),
+    "an actor that is a text": saying(act="bot"),
+    "an actor of another issuer": saying(act={"sub": "bot", "iss": "https://guests.example.org"}),
+    "an actor of an actor that is none": saying(act={"sub": "bot", "act": []}),
     "an actor that is null": lambda: ec(json.dumps({**claims(), "act": None}).encode()),
     "a claim twice": lambda: ec(json.dumps(claims())[:-1].encode() + b', "sub": "bob"}'),
     "a claim twice, deep inside": lambda: ec(json.dumps(claims())[:-1].encode() + b', "x": {"a": 1, "a": 2}}'),

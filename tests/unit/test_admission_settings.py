@@ -35,11 +35,11 @@ def problems(tmp_path: Path, toml: str) -> list[str]:
 @pytest.mark.parametrize(
     ("toml", "types"),
     [
-        ("", ("api_key", "local")),
-        ('[server]\nlisten = "0.0.0.0:1"', ("api_key",)),
-        ("[auth]\nlocal = false", ("api_key",)),
-        (STAFF, ("api_key", "jwt", "local")),
-        (f"{TLS}{STAFF}{BOT}", ("mtls", "api_key", "jwt", "local")),
+        ("", ("api_key", "delegation", "local")),
+        ('[server]\nlisten = "0.0.0.0:1"', ("api_key", "delegation")),
+        ("[auth]\nlocal = false", ("api_key", "delegation")),
+        (STAFF, ("api_key", "delegation", "jwt", "local")),
+        (f"{TLS}{STAFF}{BOT}", ("mtls", "api_key", "delegation", "jwt", "local")),
         (f'[auth]\nproviders = ["jwt"]{STAFF}', ("jwt",)),
         (f'[auth]\nproviders = ["api_key", "mtls", "local"]\n{TLS}{BOT}', ("api_key", "mtls", "local")),
     ],

@@ -14,7 +14,7 @@ from parley_server.auth.local import LocalProvider
 from parley_server.auth.provider import NOT_MINE, Credentials
 from parley_server.domain.access_errors import AuthRateLimitedError, AuthUnavailableError, CredentialsInvalidError
 from parley_server.domain.errors import StartError
-from parley_server.domain.principal import SERVICE_SCOPES, USER_SCOPES, Principal, PrincipalKind
+from parley_server.domain.principal import MAX_ACTORS, SERVICE_SCOPES, USER_SCOPES, Principal, PrincipalKind
 from rpc.chassis import Keys
 from token_issuer import AUDIENCE, HASH_KEY, ISSUER, START_S, Clock, JwksServer, SigningKey, jwks_server, settings_of
 from token_issuer import provider_of as jwt_provider
@@ -54,6 +54,13 @@ async def test_a_user_is_his_subject_behind_the_issuers_prefix_until_his_token_e
 async def test_a_service_may_speak_for_whom_the_operator_says_and_not_its_token(jwks: JwksServer) -> None:
     bot = await principal(jwks, {"kind": "service", "act_as": ["telegram:*"]}, act_as=["*"], scope="runs:read admin")
     assert (bot.kind, bot.act_as, bot.scopes) == (PrincipalKind.SERVICE, ("telegram:*",), frozenset({"runs:read"}))
+
+
+async def test_who_acts_for_the_subject_is_told_the_present_one_first(jwks: JwksServer) -> None:
+    ann = await principal(jwks, {}, act={"sub": "bot", "iss": ISSUER, "act": {"sub": "portal", "client_id": "x"}})
+    assert (ann.name, ann.actors) == ("user:okta:ann", ("service:okta:bot", "service:okta:portal"))
+    four = {"sub": "a", "act": {"sub": "b", "act": {"sub": "c", "act": {"sub": "d"}}}}
+    assert len((await principal(jwks, {}, act=four)).actors) == MAX_ACTORS == 4
 
 
 @pytest.mark.parametrize(

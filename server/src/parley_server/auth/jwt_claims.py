@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from parley_server.auth.grants import scopes_of
 from parley_server.auth.jwt_settings import NO_TYPE, IssuerSettings
 from parley_server.auth.jwt_token import Token, TokenRefusedError
-from parley_server.domain.principal import Principal, is_user_id
+from parley_server.domain.principal import MAX_ACTORS, Principal, PrincipalKind, is_user_id
 
 # The year 9999, the last that a datetime holds.
 _LAST_S = 253_402_300_799
@@ -29,10 +29,9 @@ class Issuer:
         self._check_type(token)
         self._check_audience(token.claims)
         expires_s = self._expiry(token.claims, now_s)
-        if "act" in token.claims:
-            # Who acts for whom is not this issuer's to say: services do so by their own act_as.
-            raise TokenRefusedError("it says that somebody acts for somebody else")
-        subject = self._subject(token.claims)
+        if not isinstance(token.claims.get("sub"), str):
+            raise TokenRefusedError("its sub is no text")
+        subject = self._named(token.claims.get(self.settings.subject_claim))
         return Principal(
             kind=self.settings.kind,
             subject=subject,
@@ -40,6 +39,7 @@ class Issuer:
             act_as=self.settings.act_as,
             method="jwt",
             credential_id=subject,
+            actors=self._actors(token.claims),
             expires_at=datetime.fromtimestamp(expires_s + self.settings.leeway_s, UTC),
         )
 
@@ -70,10 +70,21 @@ class Issuer:
             raise TokenRefusedError("it is good for longer than max_lifetime_s, or for no time")
         return expires_s
 
-    def _subject(self, claims: Mapping[str, object]) -> str:
-        if not isinstance(claims.get("sub"), str):
-            raise TokenRefusedError("its sub is no text")
-        said = claims.get(self.settings.subject_claim)
+    def _actors(self, claims: Mapping[str, object]) -> tuple[str, ...]:
+        """Return who acts for the subject by this token (RFC 8693), the present one first."""
+        actors: list[str] = []
+        while "act" in claims:
+            actor = claims["act"]
+            if not isinstance(actor, dict) or len(actors) == MAX_ACTORS:
+                raise TokenRefusedError("its act is no actor, or there are too many")
+            if actor.get("iss", self.settings.issuer) != self.settings.issuer:
+                raise TokenRefusedError("an actor of it is another issuer's")
+            actors.append(f"{PrincipalKind.SERVICE}:{self._named(actor.get('sub'))}")
+            claims = actor
+        return tuple(actors)
+
+    def _named(self, said: object) -> str:
+        """Return the name of somebody here, whom the issuer calls so."""
         subject = f"{self.settings.prefix_of(self.name)}{said}"
         # By itself and as a whole: a prefix is no cure for what is no user id.
         if not isinstance(said, str) or not is_user_id(said) or not is_user_id(subject):
