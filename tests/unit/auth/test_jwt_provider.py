@@ -61,6 +61,8 @@ async def test_who_acts_for_the_subject_is_told_the_present_one_first(jwks: Jwks
     assert (ann.name, ann.actors) == ("user:okta:ann", ("service:okta:bot", "service:okta:portal"))
     four = {"sub": "a", "act": {"sub": "b", "act": {"sub": "c", "act": {"sub": "d"}}}}
     assert len((await principal(jwks, {}, act=four)).actors) == MAX_ACTORS == 4
+    with pytest.raises(CredentialsInvalidError):
+        await principal(jwks, {"kind": "service"}, act={"sub": "bot"})
 
 
 @pytest.mark.parametrize(

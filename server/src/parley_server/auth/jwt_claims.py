@@ -73,6 +73,8 @@ class Issuer:
     def _actors(self, claims: Mapping[str, object]) -> tuple[str, ...]:
         """Return who acts for the subject by this token (RFC 8693), the present one first."""
         actors: list[str] = []
+        if "act" in claims and self.settings.kind is PrincipalKind.SERVICE:
+            raise TokenRefusedError("nobody acts for a service")
         while "act" in claims:
             actor = claims["act"]
             if not isinstance(actor, dict) or len(actors) == MAX_ACTORS:
