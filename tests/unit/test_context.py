@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from parley.v1 import request_context_pb2
 from parley_server.domain.access_errors import ClockSkewError, ContextInvalidError, UserMismatchError
 from parley_server.domain.context import MAX_CONTEXT_BYTES, ClientInfo, ContextClaim, RequestContext
-from parley_server.domain.principal import Principal, PrincipalKind
+from parley_server.domain.principal import ALL_SCOPES, ALL_TOOLS_SCOPE, Principal, PrincipalKind
 from parley_server.rpc.mapping.request_context import claim_from_binary, claim_from_json, to_binary, to_json
 from pydantic import BaseModel, ValidationError
 
@@ -53,6 +53,46 @@ def test_every_call_of_a_client_has_its_own_timestamp(claim: ContextClaim, ages:
         sent = claim.at(None if age is None else NOW - age)
         if len(raw := to_binary(sent)) <= MAX_CONTEXT_BYTES:
             assert claim_from_binary(raw) == sent
+
+
+@pytest.mark.parametrize("later", [{"actors", "expires_at"}, {"expires_at"}, {"actors"}])
+def test_a_context_that_was_stored_before_there_were_chains_of_actors_is_read(later: set[str]) -> None:
+    context = RequestContext.from_claim(ContextClaim(user_id="bob"), BOT, request_id="req_1", now=NOW)
+    stored = json.loads(context.to_json())
+    stored["principal"] = {name: value for name, value in stored["principal"].items() if name not in later}
+    assert RequestContext.from_json(json.dumps(stored)) == context
+
+
+CHAIN = ("service:host:weather", "service:web")
+
+
+@pytest.mark.parametrize(
+    ("user_id", "principal", "actors", "actor"),
+    [
+        ("", ANN, (), "user:ann"),
+        ("", BOT, (), "service:bot"),
+        ("bob", BOT, ("service:bot",), "service:bot"),
+        ("", ANN.model_copy(update={"actors": CHAIN}), CHAIN, "service:host:weather"),
+    ],
+)
+def test_who_acts_for_whom_is_told_by_the_context(
+    user_id: str, principal: Principal, actors: tuple[str, ...], actor: str
+) -> None:
+    context = RequestContext.from_claim(ContextClaim(user_id=user_id), principal, now=NOW)
+    assert (context.actors, context.actor) == (actors, actor)
+    assert RequestContext.from_json(context.to_json()).actors == actors
+
+
+@given(st.frozensets(st.sampled_from(sorted(ALL_SCOPES | {"tool:refunds", ALL_TOOLS_SCOPE}))))
+def test_in_another_users_name_there_is_all_but_admin(scopes: frozenset[str]) -> None:
+    bot = BOT.model_copy(update={"scopes": scopes})
+    own = RequestContext.from_claim(ContextClaim(), bot, now=NOW)
+    other = RequestContext.from_claim(ContextClaim(user_id="bob"), bot, now=NOW)
+    assert own.scopes == scopes
+    assert other.scopes == scopes - {"admin"}
+    assert ("admin" in other.lacks(["admin"])) is True
+    assert not other.lacks(other.scopes)
+    assert bool(other.lacks(["tool:mail"])) is (ALL_TOOLS_SCOPE not in scopes)
 
 
 @given(claims, st.sampled_from([ANN, BOT]))

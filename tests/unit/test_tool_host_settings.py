@@ -72,6 +72,10 @@ def test_only_on_this_machine_is_there_a_way_without_tls(
         ('[tool_hosts.a]\ntarget = "h:1"\nrefresh_s = 0', ["[tool_hosts.a] refresh_s"]),
         ('[tool_hosts.a]\ntarget = "h:1"\nconnect_timeout_s = inf', ["[tool_hosts.a] connect_timeout_s"]),
         ('[tool_hosts.a]\ntarget = "h:1"\ntoken_fil = "x"', ["there is no such key", "did you mean token?"]),
+        *(
+            (f'[tool_hosts.a]\ntarget = "h:1"\ndelegate_scopes = ["{scope}"]', ["[tool_hosts.a] delegate_scopes"])
+            for scope in ("admin", "approvals:decide", "tool:*", "runs:none", "")
+        ),
         ('[tool_hosts.A]\ntarget = "h:1"', ["[tool_hosts.A] is no name"]),
         (
             '[tool_hosts.a]\ntarget = "h:1"\n[tool_hosts.b]\ntarget = "h:2"\nprefix = "a_"',

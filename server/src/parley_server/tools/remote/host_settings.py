@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
 )
 
-from parley_server.domain.principal import ADMIN_SCOPE, ALL_SCOPES, DECIDE_SCOPE, is_tool_scope
+from parley_server.domain.principal import SERVICE_SCOPES, is_tool_scope
 
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
 _SOCKET = re.compile(r"unix:\S+")
@@ -42,9 +42,9 @@ def _listed(value: object) -> object:
 
 
 def _delegable(scope: str) -> str:
-    # A host must not answer in the user's place what he is asked about its own calls.
-    if scope in {ADMIN_SCOPE, DECIDE_SCOPE} or not (scope in ALL_SCOPES or is_tool_scope(scope)):
-        raise ValueError("must be a scope that is handed on, such as runs:read")
+    # Not what services have by name alone: a host must not answer what the user is asked about its own calls.
+    if scope not in SERVICE_SCOPES and not is_tool_scope(scope):
+        raise ValueError("must be a scope that hosts may have, such as runs:read")
     return scope
 
 
@@ -97,8 +97,8 @@ class ToolHostSettings(BaseModel):
 
     delegate_scopes: Annotated[tuple[_Scope, ...], BeforeValidator(_listed), Field(max_length=32)] = ()
     """What the host may do at this server for the user of a call, by the token that comes with it, while the call
-    lasts: `runs:read` and the like, as far as the run's own caller may; neither `admin` nor `approvals:decide`. In the
-    environment with commas between them. Empty: the token only proves for whom the host works."""
+    lasts and as far as the run's own caller may: the scopes that a service has by default, such as `runs:read`, and
+    those of tools. In the environment with commas between them. Empty: the token only proves for whom it works."""
 
     refresh_s: Annotated[float, Field(ge=1, le=86_400)] = 60.0
     """How often the host is asked for its tools while all is well, in seconds."""
