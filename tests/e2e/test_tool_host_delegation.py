@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 import pytest
@@ -40,7 +40,7 @@ class Told(BaseModel):
     scopes: list[str]
     own_runs: int
     start: str
-    token: str
+    echo: str
 
 
 @dataclass
@@ -48,10 +48,12 @@ class Back:
     """A host's way back to the server that calls it."""
 
     address: str = ""
+    tokens: list[str] = field(default_factory=list)
 
     async def call(self, context: ToolContext) -> Told:
         proved = context.delegation
         assert proved is not None
+        self.tokens.append(context.delegation_token)
         metadata = bearer(context.delegation_token)
         async with grpc.aio.insecure_channel(self.address) as channel:
             agents = stubs_on(channel).agents
@@ -74,7 +76,7 @@ class Back:
             scopes=sorted(proved.scopes),
             own_runs=own_runs,
             start=start,
-            token=context.delegation_token,
+            echo=f"my token is {context.delegation_token}",
         )
 
 
@@ -95,6 +97,7 @@ class Hosted:
 
     server: ServerProcess
     channel: grpc.aio.Channel
+    back: Back
 
     async def ask(self, host: str, metadata: Metadata = ()) -> run_event_pb2.ToolCallFinished:
         request = agent_service_pb2.RunAgentRequest(run=run_spec(host))
@@ -134,7 +137,7 @@ async def hosted(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host
         await asyncio.to_thread(server.start)
         stack.callback(server.kill)
         back.address = server.address
-        yield Hosted(server, await stack.enter_async_context(grpc.aio.insecure_channel(server.address)))
+        yield Hosted(server, await stack.enter_async_context(grpc.aio.insecure_channel(server.address)), back)
 
 
 async def service(hosted: Hosted, user_id: str, *scopes: str) -> Metadata:
@@ -185,8 +188,8 @@ async def test_a_hosts_token_is_no_proof_to_another(hosted: Hosted) -> None:
 
 
 async def test_a_hosts_token_makes_no_key_and_no_token_beyond_it(hosted: Hosted) -> None:
-    told = await hosted.told("open")
-    metadata = bearer(str(told["token"]))
+    await hosted.told("open")
+    metadata = bearer(hosted.back.tokens[-1])
     request = api_key_service_pb2.CreateApiKeyRequest(user_id="tg:5")
     create: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = hosted.channel.unary_unary(
         "/parley.v1.ApiKeyService/CreateApiKey"
@@ -196,6 +199,14 @@ async def test_a_hosts_token_makes_no_key_and_no_token_beyond_it(hosted: Hosted)
     assert failure_of(failure.value).metadata == {"scope": "admin"}
 
 
-def test_nothing_of_a_token_is_in_the_log(hosted: Hosted) -> None:
+async def test_a_token_is_neither_told_to_the_model_nor_stored_nor_logged(hosted: Hosted) -> None:
+    echo = str((await hosted.told("open"))["echo"])
+    assert echo.startswith("my token is ")
+    token = hosted.back.tokens[-1]
+    assert not any(part in echo for part in token.split("."))
+    hosted.server.stop()
+    kept = [file.read_bytes() for file in hosted.server.data_dir.rglob("*") if file.is_file()]
+    signatures = [each.rpartition(".")[2].encode() for each in hosted.back.tokens]
+    assert not any(signature in content for signature in signatures for content in kept)
     assert "serving" in hosted.server.log
     assert "eyJ" not in hosted.server.log

@@ -124,6 +124,10 @@ class ToolContext:
             raise RuntimeError("a coroutine has to await credential()")
         return asyncio.run_coroutine_threadsafe(self.credential(slot), self.loop).result()
 
+    def conceal(self, secret: SecretStr) -> None:
+        """Keep a secret that goes along with the call out of all that the call says; see `without_secrets`."""
+        self._secrets.append(secret)
+
     def without_secrets(self, text: str) -> str:
         """Return a text without the secrets that the call was given, for all who are not to see them."""
         return redacted(text, self._secrets)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import grpc
 import structlog
 from parley.v1 import tool_host_service_pb2 as pb
-from pydantic import JsonValue
+from pydantic import JsonValue, SecretStr
 
 from parley_server.breaker import Breaker, BreakerState
 from parley_server.domain.context import RequestContext
@@ -125,7 +125,12 @@ class HostCaller:
         # What a host may compare with its own clock: a run may have been accepted long ago.
         now = context.request.model_copy(update={"timestamp": datetime.now(UTC)})
         told: Metadata = (("parley-context-bin", self._codec(now)), ("x-request-id", context.request.request_id))
-        return told if self._proof is None else (*told, (PROOF_KEY, self._proof(context, timeout_s)))
+        if self._proof is None:
+            return told
+        proof = self._proof(context, timeout_s)
+        # A host that says it again, in an error perhaps, must not tell it to the model.
+        context.conceal(SecretStr(proof))
+        return (*told, (PROOF_KEY, proof))
 
     def _tell_of_breaker(self, state: BreakerState) -> None:
         self._log.warning("tool_host_breaker", state=state.name.lower())
