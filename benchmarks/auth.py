@@ -28,13 +28,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from jwt import encode
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from parley_server.auth.api_key import PresentedKey
+from parley_server.auth.delegation_signer import DelegationSigner
+from parley_server.auth.delegations import Delegations, DelegationWish
 from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chain
 from parley_server.auth.jwt_settings import IssuerSettings
 from parley_server.auth.mtls_settings import MtlsServiceSettings
 from parley_server.auth.provider import Credentials
 from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.domain.api_key import ApiKey, StoredKey
-from parley_server.domain.principal import USER_SCOPES, PrincipalKind
+from parley_server.domain.context import ContextClaim, RequestContext
+from parley_server.domain.principal import USER_SCOPES, Principal, PrincipalKind
 
 BASELINE = "API key, remembered"
 _HASH_KEY = bytes(32)
@@ -87,6 +90,15 @@ def _bearer(text: str, certificate: bytes | None = None) -> Credentials:
     return Credentials(f"Bearer {text}", lambda: "ipv4:10.0.0.1:1", lambda: certificate)
 
 
+def _delegated(keys: Keys, calls: int) -> Iterator[Credentials]:
+    """Yield so many tokens that rest on one key, all different."""
+    key_id = keys.issue().split("_")[1]
+    ann = Principal(kind=PrincipalKind.USER, subject="ann", scopes=USER_SCOPES, method="api_key", credential_id=key_id)
+    context, delegations = RequestContext.from_claim(ContextClaim(), ann), Delegations(DelegationSigner(_HASH_KEY))
+    for _ in range(calls):
+        yield _bearer(delegations.for_caller(context, DelegationWish(scopes=frozenset({"runs:read"})))[0])
+
+
 def _certificate(*uris: str) -> bytes:
     now, name = datetime.now(UTC), x509.Name([])
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(_EC.public_key())
@@ -108,6 +120,8 @@ def ways(keys: Keys, calls: int) -> Iterator[Way]:
         yield Way(f"token, {algorithm} verified", [_bearer(_token(algorithm, number)) for number in range(calls)])
     yield Way("token that has expired", [_bearer(_token("RS256", 0, exp=1))], is_good=False)
     yield Way("token of a forger", [_bearer(f"{_token('RS256', 0)[:-8]}AAAAAAAA")], is_good=False)
+    yield Way("delegation token, remembered", list(_delegated(keys, 1)))
+    yield Way("delegation token, verified", list(_delegated(keys, calls)))
     yield Way("certificate", [Credentials(None, lambda: "ipv4:10.0.0.1:1", lambda: service)])
     yield Way("API key beside a certificate that names nobody", [_bearer(keys.issue(), _certificate("https://x"))])
     yield Way("API key and a service's certificate", [_bearer(keys.issue(), service)], is_good=False)
@@ -129,7 +143,7 @@ def chain(keys: Keys, folder: Path) -> AuthChain:
     parts = ProviderParts(
         keys, _HASH_KEY, max_failures_per_minute=1_000_000, issuers={"bench": issuer}, services=services
     )
-    return build_auth_chain(("mtls", "api_key", "jwt", "local"), parts)
+    return build_auth_chain(("mtls", "api_key", "delegation", "jwt", "local"), parts)
 
 
 async def played(asked: AuthChain, way: Way, calls: int) -> float:

@@ -64,7 +64,7 @@ def erasable_user(context: RequestContext, user_id: str, confirmation: str) -> s
     """
     if confirmation != user_id:
         raise InvalidRequestError.of("confirmation", "is not user_id once more")
-    if user_id != context.user_id and ADMIN_SCOPE not in context.principal.scopes:
+    if user_id != context.user_id and ADMIN_SCOPE not in context.scopes:
         raise ScopeMissingError(
             f"to erase another user's account the credential lacks the scope {ADMIN_SCOPE}",
             metadata={"scope": ADMIN_SCOPE},
