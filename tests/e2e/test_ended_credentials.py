@@ -17,6 +17,8 @@ from parley.v1 import (
     agent_service_pb2,
     api_key_service_pb2,
     api_key_service_pb2_grpc,
+    approval_service_pb2,
+    approval_service_pb2_grpc,
     delegation_service_pb2,
     delegation_service_pb2_grpc,
     run_event_pb2,
@@ -32,6 +34,8 @@ from server_process import ServerProcess
 SCRIPT = {
     "rules": [
         {"when": "^wait", "tool_calls": [{"name": "wait"}]},
+        {"when": "^pay", "tool_calls": [{"name": "pay"}]},
+        {"after_tool": "pay", "tool_calls": [{"name": "book"}]},
         {"after_tool": "wait", "tool_calls": [{"name": "book"}]},
         {"after_tool": "book", "text": "That is all."},
     ]
@@ -75,6 +79,11 @@ class Waiting:
         made = await stub.IssueDelegationToken(request, metadata=metadata, timeout=RPC_DEADLINE_S)
         return made.token
 
+    async def user(self) -> Metadata:
+        """Make a key of the user's own; return what he sends."""
+        request = api_key_service_pb2.CreateApiKeyRequest(user_id="tg:1")
+        return bearer((await self.keys.CreateApiKey(request, timeout=RPC_DEADLINE_S)).secret)
+
     async def begun(self, metadata: Metadata) -> tuple[str, "asyncio.Task[tuple[int, str]]"]:
         """Start a run that waits; return it, and the watch of its caller, by how many events it saw and its end."""
         request = agent_service_pb2.StartRunRequest(run=run_spec("wait"))
@@ -88,10 +97,8 @@ class Waiting:
     async def ended(self, run_id: str) -> tuple[list[run_event_pb2.RunEvent], run_event_pb2.ToolCallFinished]:
         """Let a run book, and return its events and what came of it; read by the user's own new credential."""
         (self.marks / "go").touch()
-        request = api_key_service_pb2.CreateApiKeyRequest(user_id="tg:1")
-        own = bearer((await self.keys.CreateApiKey(request, timeout=RPC_DEADLINE_S)).secret)
         call = self.stubs.agents.WatchRun(
-            agent_service_pb2.WatchRunRequest(run_id=run_id), metadata=own, timeout=RPC_DEADLINE_S
+            agent_service_pb2.WatchRunRequest(run_id=run_id), metadata=await self.user(), timeout=RPC_DEADLINE_S
         )
         events = [response.event async for response in call if response.event.seq]
         check_run(events)
@@ -183,3 +190,31 @@ async def test_a_good_credential_outlives_a_restart(waiting: Waiting) -> None:
     assert booked.status == OK
     assert json.loads(booked.result_json)["result"] == {"actor": "service:web"}
     assert (waiting.marks / f"booked {run_id}").exists()
+
+
+@on_sqlite
+async def test_what_the_user_approves_is_done_though_the_key_is_gone(waiting: Waiting) -> None:
+    key_id, web = await waiting.service_key()
+    request = agent_service_pb2.RunAgentRequest(run=run_spec("pay"))
+    run_id = approval_id = ""
+    async for response in waiting.stubs.agents.RunAgent(request, metadata=claiming(web), timeout=RPC_DEADLINE_S):
+        if response.event.HasField("run_waiting"):
+            run_id, [approval_id] = response.event.run_id, response.event.run_waiting.approval_ids
+            break
+    await waiting.revoke(key_id)
+    own = await waiting.user()
+    approvals: approval_service_pb2_grpc.ApprovalServiceAsyncStub = approval_service_pb2_grpc.ApprovalServiceStub(
+        waiting.channel
+    )
+    approve = approval_service_pb2.DecideApprovalRequest(
+        approval_id=approval_id, decision=approval_service_pb2.APPROVAL_DECISION_APPROVE
+    )
+    await approvals.DecideApproval(approve, metadata=own, timeout=RPC_DEADLINE_S)
+    watch = agent_service_pb2.WatchRunRequest(run_id=run_id)
+    call = waiting.stubs.agents.WatchRun(watch, metadata=own, timeout=RPC_DEADLINE_S)
+    events = [response.event async for response in call if response.event.seq]
+    check_run(events)
+    finished = {event.tool_call_finished.name: event.tool_call_finished for event in events}
+    assert finished["pay"].status == OK
+    # His yes was to that call; the next one rests on the key again.
+    assert (finished["book"].status, finished["book"].error_code) == (DENIED, "CREDENTIAL_ENDED")

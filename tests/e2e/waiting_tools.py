@@ -4,7 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from parley_server.domain.tool import ToolEffect
+from parley_server.domain.tool import ApprovalRule, ToolEffect
 from parley_server.tools.tool import ToolContext, tool
 from pydantic import BaseModel, ConfigDict
 
@@ -26,6 +26,12 @@ async def wait(context: ToolContext, arguments: Nothing) -> Done:  # noqa: ARG00
     while not (_FOLDER / "go").exists():  # another process
         context.progress("waiting")
         await asyncio.sleep(0.05)
+    return Done(actor=context.actor)
+
+
+@tool(effect=ToolEffect.WRITE, approval=ApprovalRule.ALWAYS)
+async def pay(context: ToolContext, arguments: Nothing) -> Done:  # noqa: ARG001
+    """Pay."""
     return Done(actor=context.actor)
 
 

@@ -16,6 +16,8 @@ from parley.v1 import conversation_service_pb2 as conversations
 from parley.v1 import delegation_service_pb2 as delegations
 from parley.v1.request_context_pb2 import RequestContext
 from parley_server.domain.principal import PrincipalKind
+from parley_server.storage.audit_log import AuditFilter
+from parley_server.storage.page import PageRequest
 from rpc.chassis import bearer, failed
 from rpc.key_server import KeyServer, serving_keys
 
@@ -192,6 +194,25 @@ async def test_a_token_for_somebody_else_opens_nothing_here_and_proves_itself_by
     header = jwt.get_unverified_header(made.token)
     assert header == {"alg": "EdDSA", "kid": key.key_id, "typ": "parley-delegation+jwt"}
     assert json.loads(key.jwk_json)["kid"] == key.key_id
+
+
+async def test_what_is_done_by_a_token_is_recorded_with_everybody_it_came_through(server: KeyServer) -> None:
+    web = await server.metadata("web", SERVICE, [READ, WRITE], ["tg:*"])
+    made = await issue(server, web, [READ, WRITE], user_id="tg:7")
+    further = await issue(server, by(made.token), [WRITE])
+    conversation_id = await create(server, by(further.token))
+    delete = conversations.DeleteConversationRequest(conversation_id=conversation_id)
+    await server.conversations.DeleteConversation(delete, metadata=by(further.token), timeout=10)
+    page = await server.store.audit.list(PageRequest(5), AuditFilter(user_id="tg:7"))
+    [deleted] = [each.entry for each in page.items if each.entry.action.endswith("DeleteConversation")]
+    assert (deleted.principal, deleted.user_id) == ("user:tg:7", "tg:7")
+    assert deleted.actors == ("service:web", "service:web")
+    assert deleted.credential_id == web_key_of(web)
+
+
+def web_key_of(metadata: grpc.aio.Metadata) -> str:
+    """Return the id of the key in a call's metadata."""
+    return str(dict(metadata)["authorization"]).split("_")[1]
 
 
 async def test_what_looks_like_a_hosts_token_is_made_for_no_caller(server: KeyServer) -> None:

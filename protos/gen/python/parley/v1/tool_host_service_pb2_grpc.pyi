@@ -48,7 +48,7 @@ class ToolHostServiceStub:
     user_id always set and proved, its timestamp the time of the call; the request id under `x-request-id`; the time that
     the tool has, as the call's deadline; and under `parley-delegation` a JWT by which a host that has the server's
     public keys can tell that it is asked by that server for that user, in that run and call, and that may open the
-    server to the host while the call lasts. Nobody waits any more when the call is cancelled: a READ or an
+    server to the host for as long as the call may take. Nobody waits any more when the call is cancelled: a READ or an
     IDEMPOTENT tool stops, for a WRITE it is up to the host. What goes wrong inside a tool is an `error`. A call that
     ends, without any event, with UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, INVALID_ARGUMENT, NOT_FOUND
     (there is no such tool) or FAILED_PRECONDITION `TOOL_CHANGED` (spec_hash is not the tool's any more) has had no
@@ -75,7 +75,7 @@ class ToolHostServiceAsyncStub(ToolHostServiceStub):
     user_id always set and proved, its timestamp the time of the call; the request id under `x-request-id`; the time that
     the tool has, as the call's deadline; and under `parley-delegation` a JWT by which a host that has the server's
     public keys can tell that it is asked by that server for that user, in that run and call, and that may open the
-    server to the host while the call lasts. Nobody waits any more when the call is cancelled: a READ or an
+    server to the host for as long as the call may take. Nobody waits any more when the call is cancelled: a READ or an
     IDEMPOTENT tool stops, for a WRITE it is up to the host. What goes wrong inside a tool is an `error`. A call that
     ends, without any event, with UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, INVALID_ARGUMENT, NOT_FOUND
     (there is no such tool) or FAILED_PRECONDITION `TOOL_CHANGED` (spec_hash is not the tool's any more) has had no
@@ -111,7 +111,7 @@ class ToolHostServiceServicer(metaclass=_abc_1.ABCMeta):
         user_id always set and proved, its timestamp the time of the call; the request id under `x-request-id`; the time that
         the tool has, as the call's deadline; and under `parley-delegation` a JWT by which a host that has the server's
         public keys can tell that it is asked by that server for that user, in that run and call, and that may open the
-        server to the host while the call lasts. Nobody waits any more when the call is cancelled: a READ or an
+        server to the host for as long as the call may take. Nobody waits any more when the call is cancelled: a READ or an
         IDEMPOTENT tool stops, for a WRITE it is up to the host. What goes wrong inside a tool is an `error`. A call that
         ends, without any event, with UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, INVALID_ARGUMENT, NOT_FOUND
         (there is no such tool) or FAILED_PRECONDITION `TOOL_CHANGED` (spec_hash is not the tool's any more) has had no

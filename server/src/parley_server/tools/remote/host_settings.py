@@ -96,9 +96,10 @@ class ToolHostSettings(BaseModel):
     """How long a call may take at most, in seconds, whatever the tool says of itself."""
 
     delegate_scopes: Annotated[tuple[_Scope, ...], BeforeValidator(_listed), Field(max_length=32)] = ()
-    """What the host may do at this server for the user of a call, by the token that comes with it, while the call
-    lasts and as far as the run's own caller may: the scopes that a service has by default, such as `runs:read`, and
-    those of tools. In the environment with commas between them. Empty: the token only proves for whom it works."""
+    """What the host may do at this server for the user of a call, by the token that comes with it, for as long as the
+    call may take, five minutes at most, and as far as the run's own caller may: the scopes that a service has by
+    default, such as `runs:read`, and those of tools. In the environment with commas between them. Empty: the token only
+    proves for whom it works."""
 
     refresh_s: Annotated[float, Field(ge=1, le=86_400)] = 60.0
     """How often the host is asked for its tools while all is well, in seconds."""
