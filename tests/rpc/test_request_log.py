@@ -13,7 +13,7 @@ async def test_a_line_names_caller_user_and_request() -> None:
         await server.chassis.get_run(metadata=(*bearer(key), context, ("x-request-id", "mine")))
         (line,) = await server.settled(1)
     assert (line["principal"], line["user"], line["request_id"]) == ("service:bot", "ann", "mine")
-    assert (line["peer"], line["sent"]) == ("127.0.0.1", 1)
+    assert (line["peer"], line["sent"], line["actors"]) == ("127.0.0.1", 1, "service:bot")
     assert key not in str(server.log)
     assert "secret words" not in str(server.log)
 
@@ -28,6 +28,17 @@ async def test_users_are_told_apart_and_not_named_where_that_is_asked() -> None:
     assert users[0] == users[1] != users[2]
     assert "ann" not in str(lines)
     assert all(line["principal"] == f"user:{line['user']}" for line in lines)
+
+
+async def test_who_acts_for_a_user_is_told_by_the_same_word_as_when_he_calls_for_himself() -> None:
+    async with observed(name_key=b"k" * 32) as server:
+        key = server.chassis.keys.issue("weather-bot", PrincipalKind.SERVICE, act_as=["ann"])
+        await server.chassis.get_run(metadata=(*bearer(key), ("parley-context", '{"userId":"ann"}')))
+        await server.chassis.get_run(metadata=bearer(key))
+        for_ann, for_itself = await server.settled(2)
+    assert for_ann["actors"] == for_ann["principal"] == for_itself["principal"] == f"service:{for_itself['user']}"
+    assert "actors" not in for_itself
+    assert "weather-bot" not in str(server.log)
 
 
 async def test_who_is_not_let_in_has_no_name() -> None:

@@ -78,6 +78,11 @@ class ToolContext:
         return self.request.actor
 
     @property
+    def actors(self) -> tuple[str, ...]:
+        """All who act for the user, each followed by who let him act; empty when the user asked himself."""
+        return self.request.actors
+
+    @property
     def scopes(self) -> frozenset[str]:
         """What may be done in the user's name."""
         return self.request.scopes
