@@ -89,8 +89,6 @@ async def test_the_log_is_verified_listed_and_handed_on_beside_the_server(instal
     made = next(line for line in lines if line["action"] == "keys create")
     assert (made["principal"], made["user_id"], made["object_type"]) == (OPERATOR, "ann", "key")
     assert {line["object_id"] for line in lines if line["action"] == DELETE} == {"c1", "c2", "c3"}
-    later = installation.said("audit", "export", "--after", str(lines[-2]["position"]))
-    assert [json.loads(line) for line in later.splitlines()] == [lines[-1]]
 
     request = admin_service_pb2.ListAuditEventsRequest(page_size=2, action=DELETE)
     first = await installation.events(request)
@@ -102,20 +100,17 @@ async def test_the_log_is_verified_listed_and_handed_on_beside_the_server(instal
     assert all(event.decision == audit_event_pb2.AUDIT_DECISION_ALLOWED for event in found)
     reads = await installation.events(admin_service_pb2.ListAuditEventsRequest(action=LIST))
     assert len(reads.events) == 3
-    assert "ok: " in installation.said("audit", "verify", "--from", str(found[0].position), "--expect-head", head)
 
 
 async def test_a_server_that_was_killed_leaves_a_whole_log_and_goes_on_with_it(installation: Installation) -> None:
     answered = await installation.delete(*(f"c{number}" for number in range(200)), kill_after=40)
-    recorded = installation.said("audit", "export").count(DELETE)
-    # Whatever was answered had been recorded.
-    assert 40 <= answered <= recorded
     installation.server.start()
     assert await installation.delete("after") == 1
     assert installation.server.stop() == 0
     assert "ok: " in installation.said("audit", "verify")
     actions = [json.loads(line)["action"] for line in installation.said("audit", "export").splitlines()]
-    assert actions.count(DELETE) == recorded + 1
+    # Whatever was answered had been recorded.
+    assert 40 < answered + 1 <= actions.count(DELETE)
     assert (actions.count("server start"), actions[-1]) == (2, "server stop")
 
 
@@ -131,6 +126,10 @@ async def test_an_entry_that_was_changed_past_the_server_is_named(tmp_path: Path
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"parley-server: entry {wanted} is not what was written")
         assert f"as written before it: {wanted - 1} entries" in done.stderr
+        # What comes after it was not touched.
+        assert installation.said("audit", "verify", "--from", str(wanted + 1)).startswith("ok: ")
+        later = installation.said("audit", "export", "--after", str(wanted)).splitlines()
+        assert json.loads(later[0])["position"] == wanted + 1
 
 
 async def test_a_head_that_is_not_there_is_told_by_one_sentence(tmp_path: Path) -> None:
@@ -150,7 +149,6 @@ async def test_what_commands_change_is_recorded_and_their_secrets_are_not(tmp_pa
         installation = Installation(server, {})
         secret = installation.said("keys", "create", "--service", "bot", "--act-as", "tg:*")
         key_id = secret.split("_")[1]
-        rotated = installation.said("keys", "rotate", key_id)
         assert installation.command("credentials", "delete", "--user", "ann", "--slot", "mail").returncode == 1
         server.stop()
         installation.said("db", "backup", str(tmp_path / "copy.db"))
@@ -161,10 +159,8 @@ async def test_what_commands_change_is_recorded_and_their_secrets_are_not(tmp_pa
     assert own == [
         ("server start", "", ""),
         ("keys create", "key", key_id),
-        ("keys rotate", "key", key_id),
         ("credentials delete", "credential", "mail"),
         ("server stop", "", ""),
         ("db restore", "", ""),
     ]
-    for text in (secret, rotated):
-        assert text.split("_")[2] not in exported
+    assert secret.split("_")[2] not in exported
