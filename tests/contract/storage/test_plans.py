@@ -12,11 +12,13 @@ from contract.storage.test_recorded_calls import played
 from contract.storage.test_repositories import answer, spec
 from contract.storage.test_stored_approvals import suspended
 from parley_server.domain.approval import ApprovalState
+from parley_server.domain.audit import AuditEntry
 from parley_server.domain.errors import NotFoundError
 from parley_server.domain.run import RunState
 from parley_server.domain.run_event import RunStarted
 from parley_server.domain.tool import ToolCallStatus
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
+from parley_server.storage.audit_log import AuditFilter
 from parley_server.storage.page import PageRequest
 from parley_server.storage.repositories import ApprovalFilter, RunFilter, ToolCallFilter, UserStore
 from parley_server.storage.sql.database import Database, Row
@@ -162,9 +164,18 @@ async def read_approvals(store: SqlStore, mine: UserStore) -> None:
     await mine.approvals.remembered(run.conversation_id, "book", "")
 
 
+async def read_audit_log(store: SqlStore) -> None:
+    """Read the audit log of one user, and of one who did something."""
+    await store.audit.record_all([AuditEntry(datetime.now(UTC), "x", principal="user:ann", user_id="ann")] * 3)
+    for only in (AuditFilter(user_id="ann"), AuditFilter(principal="user:ann")):
+        first = await store.audit.list(PAGE, only)
+        assert (await store.audit.list(PageRequest(2, first.next_token), only)).items
+
+
 async def test_every_read_goes_by_an_index(explained: ExplainedDatabase) -> None:
     async with open_store(explained, ProtoEventCodec(), b"page token key") as store:
         await read_all(store)
+        await read_audit_log(store)
     wasteful = [plan for plan in explained.plans if any(map(WASTE.search, plan))]
     assert not wasteful
     assert len(explained.plans) > 20

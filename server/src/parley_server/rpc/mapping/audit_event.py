@@ -55,7 +55,9 @@ def audit_json(recorded: RecordedEntry) -> str:
     fields = MessageToDict(
         write_audit_event(recorded), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    return json.dumps(fields | {"position": recorded.position, "mac": recorded.mac.hex()}, ensure_ascii=False)
+    # The usual way of writing 64-bit numbers, as texts, is for readers that have none.
+    numbers = {"position": recorded.position, "about": recorded.entry.about or 0, "left_out": recorded.entry.left_out}
+    return json.dumps(fields | numbers | {"mac": recorded.mac.hex()}, ensure_ascii=False)
 
 
 def _read_time(field: str, time: Timestamp) -> datetime:
