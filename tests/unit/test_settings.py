@@ -164,6 +164,7 @@ def test_secrets_are_in_no_error_and_in_no_printed_settings(tmp_path: Path) -> N
 def test_a_secret_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(f"{SECRET}\n", encoding="utf-8")
+    file.chmod(0o600)
     for settings in (
         load(tmp_path, f'[model]\napi_key_file = "{file}"'),
         load(tmp_path, '[model]\napi_key = "other"', {"PARLEY_MODEL__API_KEY_FILE": str(file)}),

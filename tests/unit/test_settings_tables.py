@@ -42,6 +42,7 @@ def test_the_environment_adds_to_a_table_of_the_file_and_makes_its_own(tmp_path:
 def test_a_secret_of_such_a_table_may_stand_in_a_file(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(SECRET, encoding="utf-8")
+    key.chmod(0o600)
     for settings in (
         load(tmp_path, f'{GROQ}api_key_file = "{key}"'),
         load(tmp_path, GROQ, {"PARLEY_PROVIDERS__GROQ__API_KEY_FILE": str(key)}),
