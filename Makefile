@@ -6,7 +6,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test check lint types imports sizes caches generate generated protos distributions soak siege fuzz \
-    mutants chaos bounds bench bench-peers bench-streams bench-tools format lock clean
+    mutants chaos bounds bench bench-peers bench-streams bench-tools format sbom lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,10 @@ bench-tools: setup ## what a tool call costs besides the tool, and calls at once
 format: setup ## format the code
 	@$(BIN)/ruff check --quiet --fix . || true
 	@$(BIN)/ruff format --quiet .
+
+sbom: setup ## write dist/parley.cdx.json: what Parley is installed with, as CycloneDX
+	@mkdir -p dist
+	@$(BIN)/python scripts/sbom.py > dist/parley.cdx.json
 
 lock: ## renew requirements.lock from the pyproject files (needs uv)
 	uv lock --upgrade --quiet

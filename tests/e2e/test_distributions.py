@@ -36,6 +36,16 @@ FILES = {
     "parley_client": {"parley_client/py.typed", "parley_client/sync.py"},
     "parley_console": {"parley_console/__main__.py"},
 }
+# Of venv's own setuptools, where there is one.
+KNOWN_PTH = {"distutils-precedence.pth"}
+# The schema's keepers; in an environment of its own, for it brings libraries of its own.
+VALIDATOR = "cyclonedx-python-lib[json-validation]==11.12.0"
+VALIDATE = """
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+print(JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read()))
+"""
 # Installing takes a minute and the package index, so `make check` runs these and `make test` does not.
 installs = pytest.mark.distributions
 
@@ -118,7 +128,8 @@ def test_a_wheel_holds_its_packages_and_nothing_else(wheels: dict[str, Path], na
     metadata = f"{'-'.join(wheels[name].name.split('-')[:2])}.dist-info"
     assert {path.partition("/")[0] for path in names} == PACKAGES[name] | {metadata}
     assert FILES[name] <= names
-    assert not [path for path in names if path.endswith((".pyc", ".proto"))]
+    # What ends in .pth is run by every start of Python, whoever starts it.
+    assert not [path for path in names if path.endswith((".pyc", ".proto", ".pth"))]
 
 
 def test_the_distributions_have_one_version_and_name_each_other_by_it(wheels: dict[str, Path]) -> None:
@@ -139,10 +150,22 @@ def test_the_wheels_serve_and_answer_in_an_empty_environment(wheels: dict[str, P
     environment = Environment(tmp_path)
     environment.install(*(str(path) for path in wheels.values()))
     environment.run("python", "-m", "pip", "check")
+    assert {file.name for file in environment.site_packages.glob("*.pth")} <= KNOWN_PTH
     paths = python_paths(environment, "parley", "parley_server", "parley_client", "parley_console")
     assert not [path for path in paths if path.is_relative_to(ROOT)]
     assert sum(path.is_relative_to(environment.site_packages) for path in paths) == 1 + len(FOLDERS)
     check_it_works(environment, tmp_path / "data")
+
+
+@installs
+@pytest.mark.timeout(600)
+def test_the_bill_of_materials_is_what_its_schema_says(tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", VALIDATOR], check=True, env=clean_environment())
+    written = subprocess.run([sys.executable, "scripts/sbom.py"], cwd=ROOT, check=True, capture_output=True).stdout
+    said = subprocess.run([python, "-c", VALIDATE], input=written, check=True, capture_output=True).stdout
+    assert said == b"None\n"
 
 
 @installs
