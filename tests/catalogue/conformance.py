@@ -132,6 +132,8 @@ REASONS: dict[str, str] = {
     "CURSOR_AHEAD": f"{RUNS}test_a_cursor_beyond_the_end_is_refused",
     "SLOW_CONSUMER": f"{FAILURES}test_a_slow_reader_is_told_why_the_stream_ended",
     "REQUEST_ID_REUSED": f"{IDS}test_a_request_id_stands_for_one_request",
+    "QUOTA_EXCEEDED": "catalogue/test_quotas.py::test_a_run_too_many_is_refused_in_exactly_these_bytes",
+    "BUDGET_EXCEEDED": "catalogue/test_quotas.py::test_a_budget_that_is_used_up_refuses_runs_until_the_day_ends",
     "QUEUE_FULL": f"{RUNS}test_a_busy_conversation_takes_four_more_and_is_not_deleted",
     "CONVERSATION_BUSY": f"{RUNS}test_a_busy_conversation_takes_four_more_and_is_not_deleted",
     "FEATURE_NOT_AVAILABLE": f"{MESSAGES}test_what_is_not_built_is_refused_and_not_passed_over",

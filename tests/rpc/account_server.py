@@ -26,6 +26,7 @@ from parley_server.auth.factory import ProviderParts, build_auth_chain
 from parley_server.auth.key_administration import KeyAdministration
 from parley_server.domain.api_key import ApiKey
 from parley_server.domain.principal import PrincipalKind
+from parley_server.rpc.call_checks import CallChecks
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.listener import ServerSettings
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
@@ -150,7 +151,7 @@ async def account_server(folder: Path) -> AsyncIterator[AccountServer]:
             _service(agent_service_pb2, "AgentService", AgentServicer(engine, agents, store, drain)),
             _service(conversation_service_pb2, "ConversationService", ConversationServicer(store, drain)),
         ]
-        server = RpcServer(services, chain, drain, accounts=cache)
+        server = RpcServer(services, chain, drain, checks=CallChecks(accounts=cache))
         address = await server.start(ServerSettings(listen="127.0.0.1:0"))
         stack.push_async_callback(server.stop, 0)
         keys = KeyAdministration(store.api_keys, HASH_KEY, on_change=chain.forget)

@@ -19,6 +19,7 @@ from parley_server.auth.provider import AuthProvider
 from parley_server.domain.api_key import ApiKey, StoredKey
 from parley_server.domain.context import RequestContext
 from parley_server.domain.principal import ALL_SCOPES, PrincipalKind
+from parley_server.rpc.call_checks import CallChecks
 from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.interceptors.exchange import GuardLimits
@@ -175,7 +176,7 @@ async def running(
         reflection=reflection,
         options=server_options,
         observer=observer,
-        recheck_s=recheck_s,
+        checks=CallChecks(recheck_s=recheck_s),
     )
     address = await server.start(ServerSettings(listen=listen, overload_lag_s=overload_lag_s))
     server.health.set_serving(serving)

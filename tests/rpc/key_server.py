@@ -22,6 +22,7 @@ from parley_server.auth.key_administration import KeyAdministration
 from parley_server.domain.api_key import ApiKey
 from parley_server.domain.principal import ALL_SCOPES, PrincipalKind
 from parley_server.metrics.recorder import SILENT
+from parley_server.rpc.call_checks import CallChecks
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.listener import ServerSettings
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
@@ -86,7 +87,7 @@ async def serving_keys(folder: Path) -> AsyncIterator[KeyServer]:
                 ConversationServicer(store, drain),
             ),
         ]
-        server = RpcServer(services, chain, drain, auditor=auditor)
+        server = RpcServer(services, chain, drain, checks=CallChecks(auditor=auditor))
         address = await server.start(ServerSettings(listen="127.0.0.1:0"))
         async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             yield KeyServer(

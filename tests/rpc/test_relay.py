@@ -1,7 +1,7 @@
 """The relay of a run's log: stored bytes as they are, heartbeats, the end of the run, the server's drain."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +9,7 @@ from parley.v1 import agent_service_pb2 as pb
 from parley_server.domain.call_errors import ServerDrainingError, SlowConsumerError
 from parley_server.domain.content import ContentPart
 from parley_server.domain.idempotency import Idempotency
+from parley_server.domain.quota import Limit
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import RunEvent, StoredEvent, TextDelta
 from parley_server.rpc.drain import Drain
@@ -56,8 +57,8 @@ class Log:
     async def list(self, run_filter: RunFilter, page: PageRequest) -> Page[Run]:
         raise AssertionError((run_filter, page))
 
-    async def accept(self, spec: RunSpec, idempotency: Idempotency | None) -> Acceptance:
-        raise AssertionError((spec, idempotency))
+    async def accept(self, spec: RunSpec, idempotency: Idempotency | None, limits: Sequence[Limit] = ()) -> Acceptance:
+        raise AssertionError((spec, idempotency, limits))
 
     async def accepted(self, idempotency: Idempotency | None) -> Run | None:
         raise AssertionError(idempotency)

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from parley.v1 import (
     conversation_service_pb2,
     delegation_service_pb2,
     tool_service_pb2,
+    usage_service_pb2,
 )
 
 from parley_server import overdue
@@ -35,8 +37,12 @@ from parley_server.llm.prices import Prices
 from parley_server.logs import end_process
 from parley_server.metrics.endpoint import NOT_READY, READY, Answer, MetricsEndpoint
 from parley_server.metrics.prometheus import CONTENT_TYPE, PrometheusRecorder
-from parley_server.metrics.recorder import Gauge
+from parley_server.metrics.recorder import Gauge, Recorder
+from parley_server.quota_setup import open_quotas
+from parley_server.quotas.administration import BudgetAdministration
+from parley_server.quotas.quotas import Quotas
 from parley_server.rpc.auditor import Auditor
+from parley_server.rpc.call_checks import CallChecks
 from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.listener import Listener, complain_of_insecurity, connections_held
@@ -52,6 +58,7 @@ from parley_server.rpc.servicers.approval_service import ApprovalServicer
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
 from parley_server.rpc.servicers.delegation_service import DelegationServicer
 from parley_server.rpc.servicers.tool_service import ToolServicer
+from parley_server.rpc.servicers.usage_service import UsageServicer
 from parley_server.rpc.tls_settings import CertificateFiles
 from parley_server.runs.engine import RunEngine
 from parley_server.settings import Settings
@@ -68,6 +75,23 @@ if TYPE_CHECKING:
     from parley_server.rpc.tls import CertificateReloader
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a server is made of."""
+
+    store: SqlStore
+    models: Models
+    access: Access
+    tools: ToolRegistry
+    agents: AgentRegistry
+    quotas: Quotas
+    budgets: BudgetAdministration
+    engine: RunEngine
+    accounts: AccountKeeping
+    observer: CallObserver
+    auditor: Auditor
 
 
 async def serve(
@@ -99,61 +123,66 @@ async def _serve(
             lock = stack.enter_context(LockFile(lock_path(settings)))
         except DataDirectoryInUseError as error:
             raise StartError(str(error)) from error
-        hash_key = hash_key_of(settings)
-        store = await stack.enter_async_context(open_installed_store(settings, hash_key, recorder, serves=True))
-        models = await stack.enter_async_context(open_models(settings.model_settings(), settings.providers, recorder))
-        last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
-        access = await stack.enter_async_context(open_access(settings, store, hash_key, last_uses))
-        tools = await stack.enter_async_context(open_tools(settings, store, access.delegations, more_tools))
-        agents = _build_agents(
-            models,
-            Prices(settings.prices),
-            tools.registry,
-            build_tool_calls(settings, store, tools.registry, recorder, access.credentials),
-        )
-        expiry = timedelta(seconds=settings.approvals.expiry_s)
-        engine = RunEngine(store, store.worker, agents, recorder, models=models.catalog, approval_expiry=expiry)
-        stack.push_async_callback(engine.park)
-        accounts = await stack.enter_async_context(keep_accounts(settings, store, engine, access.chain, tools))
-        observer = CallObserver(recorder, _request_log(settings, hash_key))
-        auditor = await stack.enter_async_context(open_auditor(store, recorder))
-        server = _build_server(
-            settings,
-            store,
-            access,
-            agents,
-            engine,
-            observer,
-            auditor=auditor,
-            models=models,
-            tools=tools.registry,
-            accounts=accounts,
-        )
+        parts = await _open_parts(stack, settings, recorder, more_tools)
+        server = _build_server(settings, parts)
         metrics_address = stack.enter_context(_metrics(settings, recorder, server))
         if requests.stop.is_set():
             return
         address = server.bind(settings.server, None if certificates is None else certificates.credentials())
         # After all that may keep the server from starting, for it costs every run that was cut one of its attempts.
-        await _recover(engine)
-        await accounts.eraser.resume()
+        await _recover(parts.engine)
+        await parts.accounts.eraser.resume()
         await server.serve(settings.server.overload_lag_s)
-        for work in _upkeep(settings, address, access.chain, certificates, requests.reload):
+        for work in _upkeep(settings, address, parts.access.chain, certificates, requests.reload):
             stack.callback(_begin(work).cancel)
-        sweeper = Sweeper(store.retention, settings.retention, settings.audit.keep_days)
+        sweeper = Sweeper(parts.store.retention, settings.retention, settings.audit.keep_days)
         stack.callback(_begin(sweeper.sweep_for_ever()).cancel)
         stack.push_async_callback(server.stop, settings.server.drain_grace_s, settings.server.drain_delay_s)
         server.health.set_serving(True)
-        store.watch_availability(server.health.set_storing)
+        parts.store.watch_availability(server.health.set_storing)
         # Each full collection would look through all that the start has built, and stop every stream for 0.1 s.
         gc.freeze()
         gc.enable()
         lock.publish(address)
         where = {"address": address, "metrics": metrics_address, "data_dir": str(settings.data_dir)}
-        _log.info("serving", **where, offline_model=models.is_offline)
+        _log.info("serving", **where, offline_model=parts.models.is_offline)
         await requests.stop.wait()
         _log.info("stopping")
         drain_s = settings.server.drain_delay_s + settings.server.drain_grace_s
         overdue.end_when_overdue(drain_s + overdue.MARGIN_S, end_process)
+
+
+async def _open_parts(
+    stack: AsyncExitStack, settings: Settings, recorder: Recorder, more_tools: Sequence[Tool]
+) -> _Parts:
+    """Open all that serves calls; `stack` closes it. Raises StartError."""
+    hash_key = hash_key_of(settings)
+    store = await stack.enter_async_context(open_installed_store(settings, hash_key, recorder, serves=True))
+    models = await stack.enter_async_context(open_models(settings.model_settings(), settings.providers, recorder))
+    last_uses = await stack.enter_async_context(LastUses(store.api_keys.record_uses))
+    access = await stack.enter_async_context(open_access(settings, store, hash_key, last_uses))
+    tools = await stack.enter_async_context(open_tools(settings, store, access.delegations, more_tools))
+    tool_calls = build_tool_calls(settings, store, tools.registry, recorder, access.credentials)
+    agents = _build_agents(models, Prices(settings.prices), tools.registry, tool_calls)
+    quotas, budgets = await open_quotas(settings, store, (model.name for model in models.catalog.models))
+    expiry = timedelta(seconds=settings.approvals.expiry_s)
+    engine = RunEngine(
+        store, store.worker, agents, recorder, models=models.catalog, approval_expiry=expiry, quotas=quotas
+    )
+    stack.push_async_callback(engine.park)
+    return _Parts(
+        store=store,
+        models=models,
+        access=access,
+        tools=tools.registry,
+        agents=agents,
+        quotas=quotas,
+        budgets=budgets,
+        engine=engine,
+        accounts=await stack.enter_async_context(keep_accounts(settings, store, engine, access.chain, tools)),
+        observer=CallObserver(recorder, _request_log(settings, hash_key)),
+        auditor=await stack.enter_async_context(open_auditor(store, recorder)),
+    )
 
 
 async def _recover(engine: RunEngine) -> None:
@@ -179,42 +208,30 @@ def _build_agents(models: Models, prices: Prices, tools: ToolRegistry, calls: To
     return AgentRegistry([assistant])
 
 
-def _build_server(  # noqa: PLR0913  # all that a server is made of
-    settings: Settings,
-    store: SqlStore,
-    access: Access,
-    agents: AgentRegistry,
-    engine: RunEngine,
-    observer: CallObserver,
-    *,
-    auditor: Auditor,
-    models: Models,
-    tools: ToolRegistry,
-    accounts: AccountKeeping,
-) -> RpcServer:
+def _build_server(settings: Settings, parts: _Parts) -> RpcServer:
     drain = Drain()
+    store, agents, engine, accounts = parts.store, parts.agents, parts.engine, parts.accounts
     account = AccountServicer(store, accounts.cache, accounts.eraser, drain)
-    delegations = DelegationServicer(access.delegations, access.signer)
-    admin = AdminServicer(agents, models.catalog, store.audit, offline_model=models.is_offline)
+    delegations = DelegationServicer(parts.access.delegations, parts.access.signer)
+    admin = AdminServicer(agents, parts.models.catalog, store.audit, offline_model=parts.models.is_offline)
     return RpcServer(
         (
             _service(agent_service_pb2.DESCRIPTOR, "AgentService", AgentServicer(engine, agents, store, drain)),
             _service(conversation_service_pb2.DESCRIPTOR, "ConversationService", ConversationServicer(store, drain)),
-            _service(tool_service_pb2.DESCRIPTOR, "ToolService", ToolServicer(agents, tools, store)),
+            _service(tool_service_pb2.DESCRIPTOR, "ToolService", ToolServicer(agents, parts.tools, store)),
             _service(approval_service_pb2.DESCRIPTOR, "ApprovalService", ApprovalServicer(engine, store)),
-            _service(api_key_service_pb2.DESCRIPTOR, "ApiKeyService", ApiKeyServicer(access.keys)),
+            _service(api_key_service_pb2.DESCRIPTOR, "ApiKeyService", ApiKeyServicer(parts.access.keys)),
             _service(delegation_service_pb2.DESCRIPTOR, "DelegationService", delegations),
             _service(account_service_pb2.DESCRIPTOR, "AccountService", account),
+            _service(usage_service_pb2.DESCRIPTOR, "UsageService", UsageServicer(store, parts.budgets)),
             _service(admin_service_pb2.DESCRIPTOR, "AdminService", admin),
         ),
-        access.chain,
+        parts.access.chain,
         drain,
         reflection=settings.server.reflects,
         options=server_options(connections_held(settings.server.max_connections)),
-        observer=observer,
-        auditor=auditor,
-        recheck_s=settings.auth.recheck_s,
-        accounts=accounts.cache,
+        observer=parts.observer,
+        checks=CallChecks(accounts.cache, parts.auditor, parts.quotas, settings.auth.recheck_s),
     )
 
 

@@ -27,6 +27,7 @@ from parley_server.llm.model_settings import ModelSettings, ProviderSettings
 from parley_server.llm.prices import Price
 from parley_server.llm.router import MAIN_PROVIDER
 from parley_server.metrics.endpoint import MetricsSettings
+from parley_server.quotas.quota_settings import QuotaRuleSettings, QuotaSettings
 from parley_server.rpc.listener import Listener, ListenError, ServerSettings
 from parley_server.rpc.tls_settings import TlsSettings
 from parley_server.settings_sources import DATA_DIR_VARIABLE, ConfigError, Sources
@@ -117,6 +118,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "tools": ToolSettings,
     "approvals": ApprovalSettings,
     "credentials": CredentialSettings,
+    "quotas": QuotaSettings,
 }
 # Those of which there is one for every name that the operator gives.
 NAMED_TABLES: Mapping[str, type[BaseModel]] = {
@@ -125,6 +127,7 @@ NAMED_TABLES: Mapping[str, type[BaseModel]] = {
     "issuers": IssuerSettings,
     "mtls": MtlsServiceSettings,
     "approval_rules": ApprovalRuleSettings,
+    "quota_rules": QuotaRuleSettings,
     "tool_hosts": ToolHostSettings,
     "mcp": McpServerSettings,
 }
@@ -147,6 +150,7 @@ class Settings:
     tools: ToolSettings
     approvals: ApprovalSettings
     credentials: CredentialSettings
+    quotas: QuotaSettings
     model: ModelSettings
     has_model: bool
     providers: Mapping[str, ProviderSettings]
@@ -154,6 +158,7 @@ class Settings:
     issuers: Mapping[str, IssuerSettings]
     mtls: Mapping[str, MtlsServiceSettings]
     approval_rules: Mapping[str, ApprovalRuleSettings]
+    quota_rules: Mapping[str, QuotaRuleSettings]
     tool_hosts: Mapping[str, ToolHostSettings]
     mcp: Mapping[str, McpServerSettings]
 
@@ -213,6 +218,7 @@ def load_settings(
         metrics=validated(given, ("metrics",), MetricsSettings, sources.problems),
         tools=validated(given, ("tools",), ToolSettings, sources.problems),
         credentials=validated(given, ("credentials",), CredentialSettings, sources.problems),
+        quotas=validated(given, ("quotas",), QuotaSettings, sources.problems),
         approvals=validated(given, ("approvals",), ApprovalSettings, sources.problems),
         model=validated(given, ("model",), ModelSettings, sources.problems),
         has_model=has_model,
@@ -234,6 +240,10 @@ def load_settings(
         approval_rules={
             name: validated(given, ("approval_rules", name), ApprovalRuleSettings, sources.problems)
             for name in names_below(given, "approval_rules")
+        },
+        quota_rules={
+            name: validated(given, ("quota_rules", name), QuotaRuleSettings, sources.problems)
+            for name in names_below(given, "quota_rules")
         },
         tool_hosts={
             name: validated(given, ("tool_hosts", name), ToolHostSettings, sources.problems)

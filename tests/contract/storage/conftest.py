@@ -11,6 +11,7 @@ from contract.storage.engines import Engine, PostgresEngine, SqliteEngine
 from parley_server.domain.context import RequestContext
 from parley_server.domain.principal import ALL_SCOPES, Principal, PrincipalKind
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
+from parley_server.storage.sql.clock import Clock, utc_now
 from parley_server.storage.sql.store import SqlStore, open_store
 from postgres_server import PostgresServer
 
@@ -18,7 +19,9 @@ from postgres_server import PostgresServer
 class OpenStore(Protocol):
     """Opens the same database again and again: what a restart does."""
 
-    def __call__(self, *, ttl: timedelta | None = None) -> AbstractAsyncContextManager[SqlStore]: ...
+    def __call__(
+        self, *, ttl: timedelta | None = None, clock: Clock = utc_now
+    ) -> AbstractAsyncContextManager[SqlStore]: ...
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -35,10 +38,10 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 @pytest.fixture
 def open_same_store(engine: Engine) -> OpenStore:
     @asynccontextmanager
-    async def opened(*, ttl: timedelta | None = None) -> AsyncIterator[SqlStore]:
+    async def opened(*, ttl: timedelta | None = None, clock: Clock = utc_now) -> AsyncIterator[SqlStore]:
         async with (
             engine.open() as database,
-            open_store(database, ProtoEventCodec(), b"page token key", conversation_ttl=ttl) as store,
+            open_store(database, ProtoEventCodec(), b"page token key", conversation_ttl=ttl, clock=clock) as store,
         ):
             yield store
 

@@ -8,13 +8,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from parley_server.storage.sql import schema
+from parley_server.storage.sql import quota_tables, schema
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.tables import metadata
 from sqlalchemy import Connection, create_engine, text
 
 
 def differences(connection: Connection) -> list[object]:
+    assert quota_tables.usage_days.metadata is metadata
     # The table searched is each engine's own way of it.
     options = {"include_object": lambda _object, name, *_: not name.startswith("search_texts")}
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))

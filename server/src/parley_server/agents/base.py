@@ -52,6 +52,37 @@ class _NoSteering:
 _NO_STEERING = _NoSteering()
 
 
+class Allowance(Protocol):
+    """What the run may spend on its model, by the quotas and budgets of whoever it is for."""
+
+    async def reserve(self, model: str, estimate: Callable[[], Usage]) -> None:
+        """Hold what one call of the model may come to; to be asked before each. The next `usage_updated` settles it.
+
+        `estimate` is asked only where something limits the call.
+
+        Raises:
+            QuotaExceededError: a limit leaves no room, and the call must not be made.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give back what is held for a call that the model did not answer."""
+        ...
+
+
+class _Unlimited:
+    """Of a run that nothing limits."""
+
+    async def reserve(self, model: str, estimate: Callable[[], Usage]) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+_UNLIMITED = _Unlimited()
+
+
 def _nothing() -> tuple[Message, ...]:
     return ()
 
@@ -66,7 +97,8 @@ class Turn:
     and those that are `unanswered`, and `said`, which returns the run's own finished items as they are when it is
     asked. `steering` is to be applied before every question to the model, and closed before a run succeeds. `warned`
     returns the reasons of the warnings that the run has given, whichever attempt gave them. `approvals` are what the
-    user was asked, and `unattended_policy` what is done where he is needed.
+    user was asked, and `unattended_policy` what is done where he is needed. The `allowance` is to be asked before every
+    call of the model.
     """
 
     run_id: str
@@ -85,6 +117,7 @@ class Turn:
     said: Callable[[], tuple[Message, ...]] = _nothing
     warned: Callable[[], frozenset[str]] = frozenset
     steering: Steering = _NO_STEERING
+    allowance: Allowance = _UNLIMITED
     unattended_policy: UnattendedPolicy = UnattendedPolicy.WAIT
     approvals: tuple[Approval, ...] = ()
 

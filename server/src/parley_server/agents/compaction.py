@@ -20,7 +20,7 @@ from parley_server.domain.identifiers import new_id
 from parley_server.domain.message import Message, SummaryItem, UserItem
 from parley_server.domain.run import Limits, ModelOptions
 from parley_server.domain.run_event import EventSink, HistoryCompacted, UsageUpdated
-from parley_server.domain.usage import Usage
+from parley_server.domain.usage import ModelUse, Usage
 from parley_server.llm.model_catalog import Profiles
 from parley_server.llm.model_service import ModelError, ModelRequest
 from parley_server.llm.provider_profiles import ProviderProfile
@@ -172,26 +172,26 @@ class Compactor:
             options=ModelOptions(request.model, max_output_tokens=_summary_cap(usage, turn.limits)),
             output_schema=None,
         )
-        text, used = await self._summary(asked, usage)
+        text, use = await self._summary(asked, usage)
         text = cut(text, max_summary) or cut(without_summary(past.earlier), MAX_SUMMARY_BYTES)
-        usage += used
+        usage += use.usage
         body = past.compacted(count, text)
-        await turn.sink.emit_all([(body, new_id("item")), (UsageUpdated(usage), "")])
+        await turn.sink.emit_all([(body, new_id("item")), (UsageUpdated(usage, use), "")])
         # What the model is told from now on is in the log before it is told.
         await turn.sink.flush()
-        _log.info("history_compacted", run_id=turn.run_id, turns=count, by_model=bool(used.model_calls))
+        _log.info("history_compacted", run_id=turn.run_id, turns=count, by_model=bool(use.usage.model_calls))
         return usage
 
-    async def _summary(self, request: ModelRequest, usage: Usage) -> tuple[str, Usage]:
+    async def _summary(self, request: ModelRequest, usage: Usage) -> tuple[str, ModelUse]:
         """Ask for a summary; empty where it fails, or would take the run's last step."""
         if usage.model_calls + 2 > self._turn.limits.max_steps:
-            return "", Usage()
+            return "", ModelUse(request.model, Usage())
         try:
             step = await self._ask(request, Unheard())
         except ModelError as error:
             _log.warning("summary_failed", run_id=self._turn.run_id, reason=error.reason)
-            return "", Usage()
-        return step.text.strip(), self._consumed(step, request)
+            return "", ModelUse(request.model, Usage())
+        return step.text.strip(), ModelUse(step.answered_by(request), self._consumed(step, request))
 
 
 def _summary_cap(usage: Usage, limits: Limits) -> int | None:

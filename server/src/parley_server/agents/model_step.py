@@ -22,6 +22,7 @@ from parley_server.llm.model_service import (
     FinishReason,
     ModelChunk,
     ModelError,
+    ModelRequest,
     ReasoningChunk,
     RefusalChunk,
     TextChunk,
@@ -47,6 +48,10 @@ class ModelStep:
     events: tuple[ItemEvent, ...]
     fallback_model: str = ""
     reasoning: str = ""
+
+    def answered_by(self, request: ModelRequest) -> str:
+        """Return the model that answered a request."""
+        return self.fallback_model or request.model
 
 
 async def read_step(chunks: AsyncIterable[ModelChunk], sink: EventSink) -> ModelStep:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from parley_server.domain.content import ContentPart, ImagePart, TextPart
+from parley_server.domain.usage import Usage
 from parley_server.llm.model_service import (
     AssistantMessage,
     ModelMessage,
@@ -15,6 +16,8 @@ from parley_server.llm.provider_profiles import ProviderProfile
 
 BYTES_PER_TOKEN = 3.5
 IMAGE_TOKENS = 1000
+# What an answer is taken to have where nothing caps it.
+ASSUMED_OUTPUT_TOKENS = 1024
 
 # What a server reports beyond these is no count of what was sent.
 _LEAST_BYTES_PER_TOKEN = 1.0
@@ -42,6 +45,16 @@ class TokenCount:
     def bytes_of(self, tokens: float) -> int:
         """Return the bytes of so many tokens."""
         return int(tokens * self._bytes_per_token)
+
+
+def estimate_of(request: ModelRequest, profile: ProviderProfile) -> Usage:
+    """Return what a call of a model may consume: what it is sent, and an answer as long as its cap."""
+    cap = request.options.max_output_tokens
+    return Usage(
+        input_tokens=TokenCount().tokens_of(size_of_request(request, profile)),
+        output_tokens=ASSUMED_OUTPUT_TOKENS if cap is None else cap,
+        model_calls=1,
+    )
 
 
 def size_of_request(request: ModelRequest, profile: ProviderProfile) -> int:

@@ -10,6 +10,7 @@ from parley_server.agents.compaction import Compactor
 from parley_server.agents.history import model_messages, step_messages
 from parley_server.agents.history_repair import repaired
 from parley_server.agents.model_step import ModelStep, read_step
+from parley_server.agents.request_size import estimate_of
 from parley_server.agents.structured_output import DemandedOutput, objection, with_output
 from parley_server.agents.system_prompt import with_user_facts
 from parley_server.agents.turn_end import (
@@ -33,10 +34,11 @@ from parley_server.domain.run_event import (
     Warned,
 )
 from parley_server.domain.tool import ToolSpec
-from parley_server.domain.usage import Usage
+from parley_server.domain.usage import ModelUse, Usage
 from parley_server.llm.model_catalog import Profiles
-from parley_server.llm.model_service import ModelMessage, ModelRequest, ModelService, SystemMessage
+from parley_server.llm.model_service import ModelError, ModelMessage, ModelRequest, ModelService, SystemMessage
 from parley_server.llm.prices import NO_PRICES, Prices
+from parley_server.llm.provider_profiles import ProviderProfile
 from parley_server.tools.approval_gate import Asking
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
@@ -104,7 +106,7 @@ class ToolLoopAgent(BaseAgent):
         demanded = await DemandedOutput.read(turn.output_schema_json)
         messages = self._messages_so_far(context, turn, demanded)
         usage = turn.usage
-        compactor = Compactor(turn, self._profiles, partial(self._ask, context), self._consumed)
+        compactor = Compactor(turn, self._profiles, partial(self._ask, context, turn), self._consumed)
         while (end := _end_reached(usage, turn, so_far)) is None:
             if await turn.steering.apply():
                 so_far.repetition.forget()
@@ -116,8 +118,10 @@ class ToolLoopAgent(BaseAgent):
                 usage, messages = step, self._messages_so_far(context, turn, demanded)
                 continue
             calls = tuple(replace(call, call_id=new_id("call")) for call in step.finish.tool_calls)
-            usage += replace(self._consumed(step, request), tool_calls=len(calls))
-            said: tuple[ItemEvent, ...] = (*step.events, (UsageUpdated(usage), ""), *_usage_warning(step, turn))
+            used = replace(self._consumed(step, request), tool_calls=len(calls))
+            usage += used
+            told = UsageUpdated(usage, ModelUse(step.answered_by(request), used))
+            said: tuple[ItemEvent, ...] = (*step.events, (told, ""), *_usage_warning(step, turn))
             if calls:
                 max_calls = calls_to_run(step.finish, usage, turn.limits)
                 plan = self._tool_calls.plan(context, turn.run_id, calls, allowed, max_calls, so_far)
@@ -164,14 +168,24 @@ class ToolLoopAgent(BaseAgent):
             output_schema=None if demanded is None else demanded.schema,
         )
 
-    async def _ask(self, context: RequestContext, request: ModelRequest, sink: EventSink) -> ModelStep:
-        async with aclosing(self._model.stream(context, request)) as chunks:
-            return await read_step(chunks, sink)
+    async def _ask(self, context: RequestContext, turn: Turn, request: ModelRequest, sink: EventSink) -> ModelStep:
+        await turn.allowance.reserve(request.model, partial(self._estimate, request))
+        try:
+            async with aclosing(self._model.stream(context, request)) as chunks:
+                return await read_step(chunks, sink)
+        except ModelError:
+            turn.allowance.release()
+            raise
+
+    def _estimate(self, request: ModelRequest) -> Usage:
+        """Return what one call of the model may come to, before it is made."""
+        profile = ProviderProfile() if self._profiles is None else self._profiles(request.model)
+        return self._prices.priced(request.model, estimate_of(request, profile))
 
     def _consumed(self, step: ModelStep, request: ModelRequest) -> Usage:
         """Return what one call of the model consumed; what nobody knows has no cost."""
         usage = replace(step.finish.usage, model_calls=1)
-        return self._prices.priced(step.fallback_model or request.model, usage) if step.finish.is_usage_known else usage
+        return self._prices.priced(step.answered_by(request), usage) if step.finish.is_usage_known else usage
 
 
 def _end_reached(usage: Usage, turn: Turn, so_far: SoFar) -> RunEnd | None:

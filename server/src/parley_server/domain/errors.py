@@ -87,6 +87,8 @@ class Reason(StrEnum):
     LOOP_DETECTED = auto()
     DELEGATION_TOO_DEEP = auto()
     ACCOUNT_ERASING = auto()
+    QUOTA_EXCEEDED = auto()
+    BUDGET_EXCEEDED = auto()
 
 
 @dataclass(frozen=True, slots=True)

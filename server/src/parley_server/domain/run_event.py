@@ -13,7 +13,7 @@ from parley_server.domain.approval import ApprovalState
 from parley_server.domain.content import ContentPart
 from parley_server.domain.run import RunEnd
 from parley_server.domain.tool import CallRecord, ToolCallStatus, ToolEffect
-from parley_server.domain.usage import Usage
+from parley_server.domain.usage import ModelUse, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +174,10 @@ class HistoryCompacted:
 
 @dataclass(frozen=True, slots=True)
 class UsageUpdated:
-    """What the run has consumed so far."""
+    """What the run has consumed so far. `use` is what the last step added: for whoever writes it down, and not told."""
 
     usage: Usage
+    use: ModelUse | None = field(default=None, compare=False)
 
 
 # Reasons of warnings that this server acts upon itself when it reads them again.

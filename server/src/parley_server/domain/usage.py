@@ -36,6 +36,35 @@ class Usage:
             currency_code,
         )
 
+    def since(self, earlier: "Usage") -> "Usage":
+        """Return what was consumed after `earlier`, whose counts are part of these; its cost is known if both are."""
+        cost_micros = None
+        if self.cost_micros is not None and (earlier.cost_micros is not None or not earlier.model_calls):
+            cost_micros = self.cost_micros - (earlier.cost_micros or 0)
+        return Usage(
+            self.input_tokens - earlier.input_tokens,
+            self.cached_input_tokens - earlier.cached_input_tokens,
+            self.output_tokens - earlier.output_tokens,
+            self.reasoning_tokens - earlier.reasoning_tokens,
+            self.model_calls - earlier.model_calls,
+            self.tool_calls - earlier.tool_calls,
+            cost_micros,
+            "" if cost_micros is None else self.currency_code,
+        )
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, those sent and those made."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """What one step of a run consumed, and the model that answered."""
+
+    model: str
+    usage: Usage
+
 
 def _sum_of_costs(usages: list[Usage]) -> tuple[int | None, str]:
     costs = [usage.cost_micros for usage in usages if usage.cost_micros is not None]

@@ -9,20 +9,21 @@ import grpc
 from google.rpc import error_details_pb2
 
 from parley_server.auth.policy import AccessPolicy, Rule
-from parley_server.rpc.auditor import Auditor
 from parley_server.rpc.call import Handler, Method
+from parley_server.rpc.call_checks import CallChecks
 from parley_server.rpc.call_observer import CallObserver
 from parley_server.rpc.core_server import core_server
 from parley_server.rpc.drain import Drain
 from parley_server.rpc.health import HEALTH_DESCRIPTOR, HealthServicer
-from parley_server.rpc.interceptors.account import AccountBinder, Accounts, NoAccounts
+from parley_server.rpc.interceptors.account import AccountBinder
 from parley_server.rpc.interceptors.audit import AuditGate, AuditTrail
 from parley_server.rpc.interceptors.authentication import Authentication, Authenticator
 from parley_server.rpc.interceptors.exchange import GuardLimits
 from parley_server.rpc.interceptors.guard import Guard, RpcHandler
 from parley_server.rpc.interceptors.interceptor import Interceptor
 from parley_server.rpc.interceptors.policy import PolicyEnforcement
-from parley_server.rpc.interceptors.recheck import RECHECK_S, Recheck
+from parley_server.rpc.interceptors.quota import RequestQuota
+from parley_server.rpc.interceptors.recheck import Recheck
 from parley_server.rpc.interceptors.request_context import ClaimReader, ContextBinder
 from parley_server.rpc.interceptors.validation import Validation
 from parley_server.rpc.listener import Listener, ListenError, ServerSettings
@@ -35,13 +36,11 @@ from parley_server.rpc.service import Service, StreamingRpc, UnaryRpc, rpcs_of
 T = TypeVar("T")
 
 
-def _admission(
-    authenticator: Authenticator, policy: AccessPolicy, auditor: Auditor | None, accounts: Accounts
-) -> tuple[Interceptor, ...]:
+def _admission(authenticator: Authenticator, policy: AccessPolicy, checks: CallChecks) -> tuple[Interceptor, ...]:
     """Return what stands between the guard and the message, outermost first."""
     return (
         # Outside of all that may refuse a call.
-        AuditTrail(policy, auditor),
+        AuditTrail(policy, checks.auditor),
         # By the metadata alone, before anything is spent on finding out who calls.
         ClaimReader(),
         # Before everything that depends on who calls.
@@ -50,8 +49,10 @@ def _admission(
         ContextBinder(),
         # Nobody may learn by the errors below about methods that are not for him.
         PolicyEnforcement(policy),
+        # What nobody may ask costs nobody anything; and no message is read for whoever asks too often.
+        *(() if checks.requests is None else (RequestQuota(checks.requests),)),
         # The first that may read the store for a call, so behind all that refuses calls.
-        AccountBinder(accounts),
+        AccountBinder(checks.accounts),
     )
 
 
@@ -70,9 +71,8 @@ def _chain(method: Method, admission: Sequence[Interceptor], gate: AuditGate) ->
 class RpcServer:
     """Serves `services`, and health beside them, and reflection where it is wanted. Build it inside the running loop.
 
-    `health` is NOT_SERVING until its owner says otherwise. `options` set up the gRPC core. Without an `auditor` what is
-    to be audited is told by the log alone. `recheck_s` is how
-    often the credentials of streams are looked at again.
+    `health` is NOT_SERVING until its owner says otherwise. `options` set up the gRPC core. `checks` are what
+    calls are held to besides their credentials and the access policy.
 
     Raises:
         TypeError: a servicer lacks an rpc of its service.
@@ -90,9 +90,7 @@ class RpcServer:
         reflection: bool = False,
         options: Sequence[tuple[str, int]] = SERVER_OPTIONS,
         observer: CallObserver | None = None,
-        auditor: Auditor | None = None,
-        recheck_s: float = RECHECK_S,
-        accounts: Accounts = NoAccounts(),  # noqa: B008  # has no state
+        checks: CallChecks = CallChecks(),  # noqa: B008  # frozen
     ) -> None:
         if reflection:
             services = (*services, *_reflection(services, drain))
@@ -103,10 +101,10 @@ class RpcServer:
         warm(rpc.method.request_type for rpc in rpcs)
         self._observer = observer or CallObserver()
         self._overload = Overload(self._observer.recorder, self.health)
-        guard = Guard(drain, self._overload, limits, self._observer, Recheck(authenticator, recheck_s))
+        guard = Guard(drain, self._overload, limits, self._observer, Recheck(authenticator, checks.recheck_s))
         policy = AccessPolicy({rpc.method.name: rpc.rule for rpc in rpcs if rpc.rule is not None})
-        admission = _admission(authenticator, policy, auditor, accounts)
-        self._server = core_server(options, _handlers(rpcs, admission, AuditGate(policy, auditor), guard))
+        admission, gate = _admission(authenticator, policy, checks), AuditGate(policy, checks.auditor)
+        self._server = core_server(options, _handlers(rpcs, admission, gate, guard))
 
     def bind(self, settings: ServerSettings, credentials: grpc.ServerCredentials | None = None) -> str:
         """Take the address, over TLS with `credentials`, and return it, the port filled in; callers wait for `serve`.

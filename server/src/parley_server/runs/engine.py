@@ -26,6 +26,7 @@ from parley_server.domain.per_user import UserKey
 from parley_server.domain.run import ConcurrencyPolicy, DisconnectPolicy, Run, RunEnd, RunSpec, RunState
 from parley_server.llm.model_catalog import ModelCatalog
 from parley_server.metrics.recorder import SILENT, Gauge, Recorder
+from parley_server.quotas.quotas import Quotas
 from parley_server.runs.approvals import WaitingRuns
 from parley_server.runs.execution import CANCELLED, DISCONNECTED, EXPIRED, INTERRUPTED, Execution, RunJob, conclude
 from parley_server.runs.presence import DISCONNECT_GRACE, Attendance, Presence
@@ -59,12 +60,14 @@ class RunEngine:
         models: ModelCatalog = _ANY_MODELS,
         *,
         approval_expiry: timedelta = APPROVAL_EXPIRY,
+        quotas: Quotas | None = None,
     ) -> None:
         self._store = store
         self._recorder = recorder
         self._worker_store = worker_store
         self._agents = agents
         self._models = models
+        self._quotas = quotas or Quotas()
         self._executions: dict[str, Execution] = {}
         self._waiting: dict[str, tuple[RunJob, asyncio.TimerHandle]] = {}
         self._cancels: dict[str, asyncio.Task[None]] = {}
@@ -85,6 +88,7 @@ class RunEngine:
             InvalidRequestError: a tool is named that the agent does not have, or the schema for the answer is none.
             UnknownModelError: a model is named that callers may not name.
             ConversationBusyError, QueueFullError, RequestIdReusedError: as `RunRepository.accept` says.
+            QuotaExceededError: a quota or a budget leaves no room for a run of this caller.
             ServerDrainingError: the server is stopping.
             StorageUnavailableError: it is not accepted, or nobody knows yet; the same request again says which.
         """
@@ -241,7 +245,8 @@ class RunEngine:
                 # Too late for that one; then for the one that follows it.
                 if await stack.enter_async_context(undecided):
                     break
-            acceptance = await self._store.for_user(context).runs.accept(spec, idempotency)
+            limits = self._quotas.run_limits(context, self._model_of(spec))
+            acceptance = await self._store.for_user(context).runs.accept(spec, idempotency, limits)
             if acceptance.interrupted_run_id:
                 self._interrupt(acceptance.interrupted_run_id)
         job = RunJob(acceptance.run, context, spec, began + spec.limits.deadline.total_seconds())
@@ -253,6 +258,9 @@ class RunEngine:
         elif acceptance.created:
             self._wait(job)
         return acceptance.run
+
+    def _model_of(self, spec: RunSpec) -> str:
+        return spec.model_options.model or self._agents.get(spec.agent_id).description.default_model
 
     def _to_interrupt(self, context: RequestContext, spec: RunSpec) -> AbstractAsyncContextManager[bool] | None:
         """Find what a user's new run is going to interrupt, so that it neither ends by itself meanwhile nor goes on."""
@@ -284,7 +292,9 @@ class RunEngine:
         run_id = job.run.run_id
         appender = self._worker_store.appender(run_id)
         store = self._store.for_user(job.context)
-        execution = Execution(job, self._agents, appender, store, self._recorder, self._approval_expiry)
+        execution = Execution(
+            job, self._agents, appender, store, self._recorder, self._approval_expiry, quotas=self._quotas
+        )
         self._executions[run_id] = execution
         execution.performed_by(self._spawn(self._perform(UserKey(job.context), run_id, execution)))
 

@@ -19,6 +19,8 @@ from parley_server.domain.run import Run, RunEnd, RunSpec, RunState, StopReason,
 from parley_server.domain.run_event import AttemptRestarted, EventBody, ItemEvent, RunResumed, RunStarted
 from parley_server.domain.tool import CallRecord, CallsMade
 from parley_server.metrics.recorder import Recorder
+from parley_server.quotas.quotas import Quotas
+from parley_server.runs.allowance import RunAllowance
 from parley_server.runs.approval_requests import requests_for
 from parley_server.runs.transcript import RunTranscript, dispatched_of
 from parley_server.storage.repositories import UserStore
@@ -154,7 +156,7 @@ async def conclude(
 class Execution:
     """Performs one run. `cancel` and `park` may be called at any time from the same loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all that a run depends on
         self,
         job: RunJob,
         agents: AgentRegistry,
@@ -162,8 +164,11 @@ class Execution:
         store: UserStore,
         recorder: Recorder,
         approval_expiry: timedelta,
+        *,
+        quotas: Quotas,
     ) -> None:
         self._job = job
+        self._quotas = quotas
         self._approval_expiry = approval_expiry
         self._recorder = recorder
         self._agents = agents
@@ -317,6 +322,7 @@ class Execution:
             said=partial(self._transcript.messages, run),
             warned=lambda: frozenset(self._transcript.warned),
             steering=RecordedSteering(self._appender, self._transcript),
+            allowance=RunAllowance(self._quotas, self._job.context, self._appender),
             unattended_policy=spec.unattended_policy,
             approvals=self._job.approvals,
         )

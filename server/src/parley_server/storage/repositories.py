@@ -1,6 +1,6 @@
 """The doors to stored data that serve callers. Every one is opened for a user: there is no unscoped method."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -10,6 +10,7 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.conversation import Conversation, ConversationChanges
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.message import Message
+from parley_server.domain.quota import Limit
 from parley_server.domain.recorded_call import RecordedCall
 from parley_server.domain.resolution import CallOutcome
 from parley_server.domain.run import Run, RunSpec, RunState
@@ -20,6 +21,7 @@ from parley_server.storage.account_repository import AccountRepository
 from parley_server.storage.api_key_repository import ApiKeyRepository
 from parley_server.storage.note_repository import NoteRepository
 from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.usage_repository import UsageRepository
 
 T = TypeVar("T")
 
@@ -123,8 +125,11 @@ class Acceptance:
 class RunRepository(Protocol):
     """The user's runs and their logs."""
 
-    async def accept(self, spec: RunSpec, idempotency: Idempotency | None) -> Acceptance:
+    async def accept(self, spec: RunSpec, idempotency: Idempotency | None, limits: Sequence[Limit] = ()) -> Acceptance:
         """Accept a run in one transaction: the run, its input message, `run_accepted`, the request id.
+
+        `limits` have to leave room for it, and are asked in that transaction; an equal request made before has its run
+        already.
 
         An empty `spec.conversation_id` makes a new conversation. The run belongs to this process from here on. Under
         the policy INTERRUPT the conversation's active run is CANCELLING then, and this one is the next.
@@ -133,6 +138,7 @@ class RunRepository(Protocol):
             NotFoundError: no such conversation for this user.
             ConversationBusyError: it has a run under way and the policy is REJECT.
             QueueFullError: four runs wait already.
+            QuotaExceededError: a limit leaves no room.
             RequestIdReusedError: the request id was used for another request.
         """
         ...
@@ -294,6 +300,11 @@ class UserStore(Protocol):
         """What the user has told of himself."""
         ...
 
+    @property
+    def usage(self) -> UsageRepository:
+        """What the user has used."""
+        ...
+
 
 class Store(Protocol):
     """The one way to data for anything that serves a caller."""
@@ -305,4 +316,9 @@ class Store(Protocol):
     @property
     def api_keys(self) -> ApiKeyRepository:
         """The keys of this server."""
+        ...
+
+    @property
+    def usage(self) -> UsageRepository:
+        """What all users have used; for administrators."""
         ...

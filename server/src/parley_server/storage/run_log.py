@@ -7,6 +7,7 @@ from typing import Protocol
 
 from parley_server.domain.approval import Approval
 from parley_server.domain.message import Item
+from parley_server.domain.quota import Limit
 from parley_server.domain.run import RunEnd, StopReason
 from parley_server.domain.run_event import AttemptRestarted, EventBody, ItemEvent, RunStarted, SteerApplied
 from parley_server.domain.tool import CallRecord
@@ -119,6 +120,22 @@ class RunAppender(Protocol):
 
         What comes later is refused once the run has ended.
         """
+        ...
+
+    async def hold(self, model: str, estimate: Usage, limits: Sequence[Limit]) -> None:
+        """Hold an estimate of what a call of a model will consume, where all limits leave room; durable on return.
+
+        It counts against limits until the next `usage_updated` says what was consumed; what is held when the run ends
+        counts as consumed. What a dead process has held is given back by the next one.
+
+        Raises:
+            QuotaExceededError: a limit leaves no room; nothing is held.
+            OwnershipLostError: this process no longer owns the run.
+        """
+        ...
+
+    def release_hold(self) -> None:
+        """Give back what is held for a call that was not answered; with the run's next hold, or its end."""
         ...
 
     async def set_grace(self, end_time: datetime | None) -> None:

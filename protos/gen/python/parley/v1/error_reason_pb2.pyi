@@ -337,6 +337,22 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "DELEGATION_TOO_DEEP", "domain": "parley.v1", "metadata": {"max_actors": "4"}}
     """
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 56
+    """ERROR_REASON_QUOTA_EXCEEDED, with RESOURCE_EXHAUSTED, of a call or in Run.error: a limit on requests, on runs at once
+    or on tokens leaves no room now. `limit` is which, by its name in QuotaLimits, `amount` how much it is, and `subject`
+    whose use it counts: `user`, `service`, `key` or `everyone`. QuotaFailure says the same in words. RetryInfo says when
+    there may be room again; without it waiting alone does not help.
+
+        {"reason": "QUOTA_EXCEEDED", "domain": "parley.v1",
+         "metadata": {"limit": "requests_per_minute", "amount": "60", "subject": "user"}}
+    """
+    ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 57
+    """ERROR_REASON_BUDGET_EXCEEDED, with RESOURCE_EXHAUSTED, of a call or in Run.error: a limit on costs leaves no room
+    now. As QUOTA_EXCEEDED is; `amount` is in millionths of the currency of the server's prices.
+
+        {"reason": "BUDGET_EXCEEDED", "domain": "parley.v1",
+         "metadata": {"limit": "cost_per_day", "amount": "5000000", "subject": "user"}}
+    """
     ERROR_REASON_ACCOUNT_ERASING: _ErrorReason.ValueType  # 59
     """ERROR_REASON_ACCOUNT_ERASING, with FAILED_PRECONDITION: all that the server has of the user is being erased, so that
     nothing can be asked or done for him. EraseAccount says when that is over.
@@ -665,6 +681,22 @@ ERROR_REASON_DELEGATION_TOO_DEEP: ErrorReason.ValueType  # 54
 is to be handed on has to come from somebody nearer to the user.
 
     {"reason": "DELEGATION_TOO_DEEP", "domain": "parley.v1", "metadata": {"max_actors": "4"}}
+"""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 56
+"""ERROR_REASON_QUOTA_EXCEEDED, with RESOURCE_EXHAUSTED, of a call or in Run.error: a limit on requests, on runs at once
+or on tokens leaves no room now. `limit` is which, by its name in QuotaLimits, `amount` how much it is, and `subject`
+whose use it counts: `user`, `service`, `key` or `everyone`. QuotaFailure says the same in words. RetryInfo says when
+there may be room again; without it waiting alone does not help.
+
+    {"reason": "QUOTA_EXCEEDED", "domain": "parley.v1",
+     "metadata": {"limit": "requests_per_minute", "amount": "60", "subject": "user"}}
+"""
+ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 57
+"""ERROR_REASON_BUDGET_EXCEEDED, with RESOURCE_EXHAUSTED, of a call or in Run.error: a limit on costs leaves no room
+now. As QUOTA_EXCEEDED is; `amount` is in millionths of the currency of the server's prices.
+
+    {"reason": "BUDGET_EXCEEDED", "domain": "parley.v1",
+     "metadata": {"limit": "cost_per_day", "amount": "5000000", "subject": "user"}}
 """
 ERROR_REASON_ACCOUNT_ERASING: ErrorReason.ValueType  # 59
 """ERROR_REASON_ACCOUNT_ERASING, with FAILED_PRECONDITION: all that the server has of the user is being erased, so that

@@ -13,6 +13,7 @@ _MAX_FIELD_CHARACTERS = 256
 _MAX_METADATA_PAIRS = 4
 _PACKING_BYTES = 64
 
+_OF_QUOTAS = frozenset({Reason.QUOTA_EXCEEDED, Reason.BUDGET_EXCEEDED})
 _CODES = {kind: code_pb2.Code.Value(kind.name) for kind in ErrorKind}
 _KINDS = {code: kind for kind, code in _CODES.items()}
 
@@ -20,12 +21,13 @@ _KINDS = {code: kind for kind, code in _CODES.items()}
 def to_status(error: ParleyError, request_id: str) -> status_pb2.Status:
     """Say everything a client may know of an error, in at most MAX_STATUS_BYTES.
 
-    Carries ErrorInfo and RequestInfo always, RetryInfo, ResourceInfo and BadRequest where they say more.
+    Carries ErrorInfo and RequestInfo always, RetryInfo, QuotaFailure, ResourceInfo and BadRequest where they say more.
     """
     status = status_pb2.Status(code=_CODES[error.kind], message=error.message[:MAX_MESSAGE_CHARACTERS])
     _add(status, _error_info(error))
     _add(status, error_details_pb2.RequestInfo(request_id=request_id))
     _add_retry_info(status, error.retry_after_s)
+    _add_quota_failure(status, error)
     if isinstance(error, NotFoundError):
         _add(status, error_details_pb2.ResourceInfo(resource_type=error.metadata["resource_type"]))
     if error.violations:
@@ -39,6 +41,7 @@ def write_run_error(target: status_pb2.Status, error: ErrorStatus) -> None:
     target.message = error.message[:MAX_MESSAGE_CHARACTERS]
     _add(target, _error_info(error))
     _add_retry_info(target, error.retry_after_s)
+    _add_quota_failure(target, error)
 
 
 def read_run_error(source: status_pb2.Status) -> ErrorStatus:
@@ -81,6 +84,14 @@ def _add_retry_info(status: status_pb2.Status, retry_after_s: float | None) -> N
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(round(retry_after_s * 1000))
         _add(status, retry)
+
+
+def _add_quota_failure(status: status_pb2.Status, error: ParleyError | ErrorStatus) -> None:
+    """Name the limit: its subject by the kind alone, for whose it is may be nobody else's affair."""
+    if error.reason in _OF_QUOTAS:
+        failure = error_details_pb2.QuotaFailure()
+        failure.violations.add(subject=error.metadata.get("subject", ""), description=status.message)
+        _add(status, failure)
 
 
 def _add(status: status_pb2.Status, detail: Message) -> None:

@@ -1,5 +1,6 @@
 """Accepting a run: one transaction that makes it durable with everything it starts from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -12,6 +13,7 @@ from parley_server.domain.errors import ConversationBusyError, NotFoundError, Qu
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.message import UserItem
+from parley_server.domain.quota import Limit
 from parley_server.domain.run import MAX_QUEUED_RUNS, ConcurrencyPolicy, Run, RunSpec, RunState
 from parley_server.domain.run_event import EventCodec, RunAccepted, RunEvent, StoredEvent
 from parley_server.domain.usage import Usage
@@ -20,6 +22,7 @@ from parley_server.storage.sql.conversation_writes import insert_conversation, s
 from parley_server.storage.sql.database import to_micros
 from parley_server.storage.sql.expiry import is_alive
 from parley_server.storage.sql.places import Place
+from parley_server.storage.sql.quota_room import Need, require_room
 from parley_server.storage.sql.rows import ITEM, PAIRS, SPEC, USAGE, dump
 from parley_server.storage.sql.statements import first, write
 from parley_server.storage.sql.tables import conversations, messages, run_labels, runs
@@ -52,7 +55,7 @@ class Accepted:
 class RunAcceptance:
     """The transaction, as a callable for the writer."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all that a run starts from
         self,
         context: RequestContext,
         spec: RunSpec,
@@ -61,6 +64,7 @@ class RunAcceptance:
         codec: EventCodec,
         now: datetime,
         ttl: int | None = None,
+        limits: Sequence[Limit] = (),
     ) -> None:
         self._context = context
         self._spec = spec
@@ -69,6 +73,7 @@ class RunAcceptance:
         self._now = now
         self._micros = to_micros(now)
         self._ttl = ttl
+        self._limits = limits
         self._run_id = new_id("run")
         self._message_id = new_id("msg")
 
@@ -79,6 +84,10 @@ class RunAcceptance:
             return Accepted(existing)
         conversation_id, active_run_id = self._conversation(connection)
         place = self._place(connection, conversation_id, active_run_id)
+        if self._limits:
+            # What it interrupts makes room for it.
+            need = Need(without_run_id=active_run_id if self._interrupts else "")
+            require_room(connection, self._limits, need, self._now)
         run = self._insert_run(connection, conversation_id, place.position)
         set_active_run(connection, conversation_id, active_run_id or run.run_id, self._micros)
         event = self._first_event(run, queue_position=place.queue_position)
@@ -167,6 +176,8 @@ class RunAcceptance:
             "output_text": "",
             "labels_json": dump(PAIRS, dict(self._spec.labels)),
             "image_bytes": image_bytes_of(self._spec.input),
+            "principal": self._context.principal.name,
+            "credential_id": self._context.principal.credential_id,
         }
 
     def _insert_input(self, connection: Connection, conversation_id: str, position: int) -> None:

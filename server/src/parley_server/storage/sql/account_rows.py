@@ -12,11 +12,12 @@ from sqlalchemy import Column, ColumnElement, LargeBinary, Select, Table, bindpa
 
 from parley_server.storage.account_repository import ExportedRow, JsonValue
 from parley_server.storage.sql.database import Database, Row, from_micros
+from parley_server.storage.sql.quota_tables import usage_days
 from parley_server.storage.sql.rows import string
 from parley_server.storage.sql.tables import api_keys, conversations, notes, remembered_approvals, request_ids
 
 # In the order they are told. What is binary is left out: hashes, all of it.
-TOLD_AS_ROWS: Sequence[Table] = (notes, remembered_approvals, api_keys, request_ids)
+TOLD_AS_ROWS: Sequence[Table] = (notes, remembered_approvals, api_keys, usage_days, request_ids)
 # What the listings of conversations, runs, approvals and calls tell.
 TOLD_BY_LISTINGS = frozenset(
     {
@@ -30,8 +31,9 @@ TOLD_BY_LISTINGS = frozenset(
         "tool_results",
     }
 )
-# Words of what is told, for the search; and that somebody is erased, of whom nothing is told any more.
-NOT_TOLD = frozenset({"search_texts", "erasures"})
+# Words of what is told, for the search; that somebody is erased, of whom nothing is told any more; and what calls of
+# models take of limits for a while, of which the usage is told.
+NOT_TOLD = frozenset({"search_texts", "erasures", "quota_holds"})
 
 PAGE_ROWS = 200
 _TIME = "_time"

@@ -10,7 +10,7 @@ from sqlalchemy import ARRAY, BigInteger, Connection, LargeBinary, String, bindp
 
 from parley_server.storage.sql import frames
 from parley_server.storage.sql.driver import driver_of, savepoint
-from parley_server.storage.sql.live_run import Sealed
+from parley_server.storage.sql.live_run import LiveRun, Sealed
 from parley_server.storage.sql.statements import first, write
 from parley_server.storage.sql.tables import run_journal, runs
 
@@ -36,6 +36,11 @@ _OWNED = select(runs.c.run_id).where(
     runs.c.run_id == bindparam("run_id"),
     runs.c.fencing_token == bindparam("fencing_token"),
     runs.c.finish_time.is_(None),
+)
+_SAME = select(run_journal.c.journal_id).where(
+    run_journal.c.run_id == bindparam("run_id"),
+    run_journal.c.first_seq == bindparam("first_seq"),
+    run_journal.c.journal_id != bindparam("journal_id"),
 )
 _LAST_ID = "SELECT max(journal_id) FROM run_journal"
 
@@ -66,8 +71,19 @@ def append_if_owned(connection: Connection, batch: Sealed) -> bool:
     """Insert one batch's row, where it has events; return whether the run is still its owner's."""
     if batch.events:
         return not append(connection, [batch])
-    owner = {"run_id": batch.live.run_id, "fencing_token": batch.live.fencing_token}
+    return is_owned(connection, batch.live)
+
+
+def is_owned(connection: Connection, live: LiveRun) -> bool:
+    """Tell whether a run is under way and still its owner's."""
+    owner = {"run_id": live.run_id, "fencing_token": live.fencing_token}
     return first(connection, _OWNED, owner) is not None
+
+
+def is_there_twice(connection: Connection, batch: Sealed) -> bool:
+    """Tell whether a batch that was inserted now was inserted before: it is then that another commit had succeeded."""
+    same = {"run_id": batch.live.run_id, "first_seq": batch.first_seq, "journal_id": batch.journal_id}
+    return first(connection, _SAME, same) is not None
 
 
 def _append_all(connection: Connection, batches: Sequence[Sealed]) -> list[Sealed]:

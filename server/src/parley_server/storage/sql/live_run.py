@@ -1,19 +1,22 @@
 """A live run in memory: what its owner has appended and the durable tail its watchers read."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from parley_server.domain.errors import CursorAheadError, StorageUnavailableError
+from parley_server.domain.quota import Consumer
 from parley_server.domain.run import Run, Steer
 from parley_server.domain.run_event import (
     EventBody,
     EventCodec,
     ReasoningDelta,
     RunEvent,
+    RunFinished,
+    RunStarted,
     StoredEvent,
     TextDelta,
     UsageUpdated,
@@ -38,6 +41,7 @@ class _Pending:
     body: EventBody
     item_id: str
     texts: list[str] = field(default_factory=list)
+    use: "CountedUse | None" = None
 
     def merged(self) -> EventBody:
         if len(self.texts) > 1 and isinstance(self.body, (TextDelta, ReasoningDelta)):
@@ -45,20 +49,34 @@ class _Pending:
         return self.body
 
 
+@dataclass(frozen=True, slots=True)
+class CountedUse:
+    """What a step used, by the model that answered, and what was held for it; empty where nothing was."""
+
+    model: str
+    usage: Usage
+    hold_id: str = ""
+
+
 @dataclass(slots=True)
 class Sealed:
     """Numbered, serialized events of one run on their way into a commit, and the writes that go with them.
 
     Each may be empty. `page` are older events, which go into the archive now. `journal_id` is the row the events
-    became; set by the commit. `usage` is what the last `usage_updated` among them tells.
+    became; set by the commit. `usage` is what the last `usage_updated` among them tells, `uses` what each of them adds.
+    `time` is the events', `is_end` tells that the last of them is the run's, `is_retry` that a commit was tried before.
     """
 
     live: "LiveRun"
     events: tuple[StoredEvent, ...]
     txs: tuple[Tx, ...]
+    time: datetime
     page: tuple[StoredEvent, ...] = ()
     journal_id: int = 0
     usage: Usage | None = None
+    uses: tuple[CountedUse, ...] = ()
+    is_end: bool = False
+    is_retry: bool = False
 
     @property
     def first_seq(self) -> int:
@@ -74,10 +92,11 @@ class Sealed:
 class LiveRun:
     """The log of one run that this process owns. All methods run on the loop."""
 
-    def __init__(self, run: Run, user_id: str, *, fencing_token: int) -> None:
+    def __init__(self, run: Run, consumer: Consumer, *, fencing_token: int) -> None:
         self.run_id = run.run_id
         self.conversation_id = run.conversation_id
-        self.user_id = user_id
+        self.user_id = consumer.user_id
+        self.consumer = consumer
         # An owner's events belong to an attempt, also the last one of a run that never began.
         self.attempt = max(run.attempt, 1)
         self.fencing_token = fencing_token
@@ -85,6 +104,13 @@ class LiveRun:
         self.last_time = run.create_time
         # What the newest durable `usage_updated` tells.
         self.usage = run.usage
+        # The model that was asked for, once the run has begun.
+        self.model = ""
+        # What is held of limits for the model call under way, for calls that were none, and whether anything ever was.
+        self.hold_id = ""
+        self.released: list[str] = []
+        self.has_held = False
+        self._appended_usage = run.usage
         self.ended = False
         self.watchers = 0
         self.error: Exception | None = None
@@ -126,6 +152,15 @@ class LiveRun:
         """Tell whether words can still be added; to be asked with the gate held."""
         return not self.is_closing and self.error is None
 
+    def go_on_from(self, events: Iterable[RunEvent]) -> None:
+        """Learn what a former owner's events tell of the run."""
+        for event in events:
+            self.last_time = max(self.last_time, event.emit_time)
+            if isinstance(event.body, UsageUpdated):
+                self.usage = self._appended_usage = event.body.usage
+            elif isinstance(event.body, RunStarted):
+                self.model = event.body.model
+
     def add_steer(self, steer: Steer) -> None:
         """Take words that are durable, once."""
         self.may_have_steers = True
@@ -148,7 +183,7 @@ class LiveRun:
             raise self.error
         text = body.text if isinstance(body, (TextDelta, ReasoningDelta)) else None
         if text is None:
-            self._pending.append(_Pending(body, item_id))
+            self._pending.append(_Pending(body, item_id, use=self._use_of(body)))
             return True
         self._pending_bytes += len(text)
         if self._merges(body, item_id):
@@ -157,6 +192,17 @@ class LiveRun:
         self._pending.append(_Pending(body, item_id, [text]))
         is_first, self._has_text = not self._has_text, True
         return is_first
+
+    def _use_of(self, body: EventBody) -> CountedUse | None:
+        """Return what an event tells was used since the one before."""
+        if isinstance(body, RunStarted):
+            self.model = body.model
+        if not isinstance(body, UsageUpdated):
+            return None
+        added, self._appended_usage = body.usage.since(self._appended_usage), body.usage
+        model, added = (self.model, added) if body.use is None else (body.use.model, body.use.usage)
+        hold_id, self.hold_id = self.hold_id, ""
+        return CountedUse(model, added, hold_id)
 
     def _merges(self, body: EventBody, item_id: str) -> bool:
         last = self._pending[-1] if self._pending else None
@@ -174,7 +220,16 @@ class LiveRun:
             )
             txs, self._txs = tuple(self._txs), []
             usages = [entry.body.usage for entry in pending if isinstance(entry.body, UsageUpdated)]
-            self._sealed = Sealed(self, events, txs, self.tail.page, usage=usages[-1] if usages else None)
+            self._sealed = Sealed(
+                self,
+                events,
+                txs,
+                self.last_time,
+                self.tail.page,
+                usage=usages[-1] if usages else None,
+                uses=tuple(entry.use for entry in pending if entry.use is not None),
+                is_end=bool(pending) and isinstance(pending[-1].body, RunFinished),
+            )
         return self._sealed
 
     def _numbered(self, seq: int, entry: _Pending, now: datetime) -> RunEvent:

@@ -6,7 +6,7 @@ carries other writes (its start, its end) has a savepoint of its own, so it succ
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 from sqlalchemy import Connection, bindparam, delete
@@ -16,8 +16,9 @@ from parley_server.domain.errors import StorageUnavailableError
 from parley_server.domain.run_event import EventCodec, ItemEvent
 from parley_server.metrics.recorder import SILENT, Gauge, Recorder
 from parley_server.storage.run_log import OwnershipLostError
-from parley_server.storage.sql import archive, journal
+from parley_server.storage.sql import archive, journal, usage_writes
 from parley_server.storage.sql.archive import ArchiveReader
+from parley_server.storage.sql.clock import Clock, utc_now
 from parley_server.storage.sql.conclusion import set_attempt, set_attempts
 from parley_server.storage.sql.live_run import LiveRun, Sealed, Tx
 from parley_server.storage.sql.statements import write
@@ -39,7 +40,15 @@ _log = structlog.get_logger(__name__)
 class RunLog:
     """The live runs of this process, and the archive behind them."""
 
-    def __init__(self, writer: Writer, reader: ArchiveReader, codec: EventCodec, recorder: Recorder = SILENT) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        reader: ArchiveReader,
+        codec: EventCodec,
+        recorder: Recorder = SILENT,
+        clock: Clock = utc_now,
+    ) -> None:
+        self.clock = clock
         self._writer = writer
         self._recorder = recorder
         self.archive = reader
@@ -111,6 +120,7 @@ class RunLog:
     def failed(self, batch: Sealed, error: Exception) -> None:
         """Hear that a batch was not written: try again while the store is away, else give the run up."""
         if isinstance(error, StorageUnavailableError):
+            batch.is_retry = True
             asyncio.get_running_loop().call_later(RETRY_S, lambda: self._mark(batch.live, urgent=False))
         else:
             _log.error("run_log_append_failed", run_id=batch.live.run_id, error=type(error).__name__)
@@ -136,7 +146,7 @@ class RunLog:
 
     def _seal(self) -> Sequence[Unit]:
         dirty, self._dirty = self._dirty, {}
-        now = datetime.now(UTC)
+        now = self.clock()
         batches = [batch for live in dirty.values() if (batch := self._seal_one(live, now)) is not None]
         units: list[Unit] = [_RunUnit(self, batch) for batch in batches if not _is_plain(batch)]
         if plain := [batch for batch in batches if _is_plain(batch)]:
@@ -174,6 +184,7 @@ class _RunUnit:
         archive.insert(connection, self._batch.live.run_id, self._batch.page)
         for tx in self._batch.txs:
             tx(connection, self._batch)
+        usage_writes.record(connection, [self._batch])
 
     def committed(self) -> None:
         self._log.settled(self._batch)
@@ -194,6 +205,7 @@ class _PlainUnit:
         self._lost = journal.append(connection, self._batches)
         if begun := [batch for batch in self._batches if batch.txs and batch not in self._lost]:
             set_attempts(connection, begun)
+        usage_writes.record(connection, [batch for batch in self._batches if batch not in self._lost])
 
     def committed(self) -> None:
         for batch in self._batches:

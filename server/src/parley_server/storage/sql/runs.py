@@ -12,6 +12,7 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import CursorAheadError, NotFoundError, StorageUnavailableError
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.per_user import UserKey
+from parley_server.domain.quota import Consumer, Limit
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import HistoryTruncated, StoredEvent
 from parley_server.storage.page import Page, PageRequest
@@ -60,7 +61,7 @@ class SqlRunRepository:
         self._tokens = tokens
         self._ttl = ttl
 
-    async def accept(self, spec: RunSpec, idempotency: Idempotency | None) -> Acceptance:
+    async def accept(self, spec: RunSpec, idempotency: Idempotency | None, limits: Sequence[Limit] = ()) -> Acceptance:
         """Accept a run; see `RunRepository.accept`."""
         accepted = await self._writer.run(
             RunAcceptance(
@@ -68,14 +69,15 @@ class SqlRunRepository:
                 spec,
                 idempotency,
                 codec=self._run_log.codec,
-                now=datetime.now(UTC),
+                now=self._run_log.clock(),
                 ttl=self._ttl,
+                limits=limits,
             ),
             patient=True,
         )
         if accepted.run is None or accepted.event is None:
             return Acceptance(await self.get(accepted.run_id), created=False, starts_now=False)
-        live = LiveRun(accepted.run, self._context.user_id, fencing_token=FIRST_TOKEN)
+        live = LiveRun(accepted.run, Consumer.of(self._context), fencing_token=FIRST_TOKEN)
         live.tail.extend([accepted.event], [accepted.journal_id])
         self._run_log.open(live)
         return Acceptance(

@@ -24,6 +24,8 @@ from parley_server.storage.sql.approvals import SqlApprovalRepository
 from parley_server.storage.sql.archive import ArchiveReader
 from parley_server.storage.sql.audit_log import SqlAuditLog
 from parley_server.storage.sql.audit_verification import AuditReader
+from parley_server.storage.sql.budgets import SqlBudgetRepository
+from parley_server.storage.sql.clock import Clock, utc_now
 from parley_server.storage.sql.conversations import SqlConversationRepository
 from parley_server.storage.sql.database import MICROSECOND, Database
 from parley_server.storage.sql.erasures import SqlErasures
@@ -33,9 +35,11 @@ from parley_server.storage.sql.recorded_calls import SqlToolCallRepository
 from parley_server.storage.sql.retention import SqlRetention
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.runs import SqlRunRepository
+from parley_server.storage.sql.usage import SqlUsageRepository
 from parley_server.storage.sql.user_writer import ErasureGate, UserWriter
 from parley_server.storage.sql.worker_store import SqlWorkerStore
 from parley_server.storage.sql.writer import Writer
+from parley_server.storage.usage_repository import UsageRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class SqlUserStore:
     tool_calls: ToolCallRepository
     notes: NoteRepository
     account: AccountRepository
+    usage: UsageRepository
 
 
 class SqlStore:
@@ -68,6 +73,8 @@ class SqlStore:
         self._gate = ErasureGate()
         self.accounts = SqlAccountDirectory(database)
         self.erasures = SqlErasures(database, writer, run_log, self._gate)
+        self.usage = SqlUsageRepository("", database, tokens)
+        self.budgets = SqlBudgetRepository(database, writer, run_log.clock)
         self.worker = SqlWorkerStore(writer, run_log)
         self.retention = SqlRetention(database, writer, run_log, self.audit, ttl=ttl)
 
@@ -85,6 +92,7 @@ class SqlStore:
             SqlToolCallRepository(context, self._database, writer, self._tokens),
             SqlNoteRepository(context, self._database, writer),
             SqlAccountRepository(context, self._database, writer),
+            SqlUsageRepository(context.user_id, self._database, self._tokens),
         )
 
 
@@ -95,14 +103,15 @@ async def open_store(
     hash_key: bytes,
     recorder: Recorder = SILENT,
     conversation_ttl: timedelta | None = None,
+    clock: Clock = utc_now,
 ) -> AsyncIterator[SqlStore]:
     """Open the store over an open database; on leaving, what was appended is committed first.
 
     Page tokens and the audit log are bound by keys made of `hash_key`. Conversations expire `conversation_ttl` after
-    their last change; None: never.
+    their last change; None: never. `clock` tells the time of what is used and of what limits leave.
     """
     writer = Writer(database, recorder)
-    run_log = RunLog(writer, ArchiveReader(database), codec, recorder)
+    run_log = RunLog(writer, ArchiveReader(database), codec, recorder, clock)
     try:
         async with writer:
             ttl = None if conversation_ttl is None else conversation_ttl // MICROSECOND

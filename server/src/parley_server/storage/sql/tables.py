@@ -88,11 +88,17 @@ runs = Table(
     Column("folded_seq", BigInteger),
     # Of the images in the input and in all that was added, whether it is applied or not.
     Column("image_bytes", BigInteger, nullable=False, server_default="0"),
+    # On whose account it is, beside the user's: the caller and his credential.
+    Column("principal", String(256), nullable=False, server_default=""),
+    Column("credential_id", String(256), nullable=False, server_default=""),
     Index(None, "user_id", "run_id"),
     Index(None, "conversation_id", "position", unique=True),
     Index(None, "conversation_id", "run_id"),
     Index(
         "ix_runs_live",
+        "user_id",
+        "principal",
+        "credential_id",
         "run_id",
         sqlite_where=text("finish_time IS NULL"),
         postgresql_where=text("finish_time IS NULL"),

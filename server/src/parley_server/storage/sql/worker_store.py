@@ -1,12 +1,16 @@
 """The worker's door on any SQL engine: taking over what a dead owner left, and the pen of each run."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, select, update
 
 from parley_server.domain.approval import Approval
+from parley_server.domain.errors import StorageUnavailableError
+from parley_server.domain.identifiers import new_id
+from parley_server.domain.quota import Consumer, Limit
 from parley_server.domain.run import RunState, Steer, StopReason
 from parley_server.domain.run_event import (
     AttemptRestarted,
@@ -17,16 +21,17 @@ from parley_server.domain.run_event import (
     RunStarted,
     SteerApplied,
     StoredEvent,
-    UsageUpdated,
 )
 from parley_server.domain.tool import CallRecord
+from parley_server.domain.usage import Usage
 from parley_server.storage.run_log import OwnershipLostError, RunAppender, RunConclusion
-from parley_server.storage.sql import approval_writes, archive, frames, steers, tool_calls
+from parley_server.storage.sql import approval_writes, archive, frames, quota_holds, steers, tool_calls
 from parley_server.storage.sql.conclusion import Ending, set_attempt, set_running
 from parley_server.storage.sql.database import Row, to_micros
 from parley_server.storage.sql.live_run import LiveRun, Tx
+from parley_server.storage.sql.quota_holds import Holding
 from parley_server.storage.sql.rows import number, stored_run_of
-from parley_server.storage.sql.run_log import RunLog
+from parley_server.storage.sql.run_log import RETRY_S, RunLog
 from parley_server.storage.sql.tables import conversations, run_journal, runs
 from parley_server.storage.sql.writer import Writer
 from parley_server.storage.worker_store import InterruptedRun, StoredRun
@@ -114,6 +119,36 @@ class SqlRunAppender:
             self._live.is_closing = not self._live.steers
             return self._live.is_closing
 
+    async def hold(self, model: str, estimate: Usage, limits: Sequence[Limit]) -> None:
+        """Hold what a call may use; see `RunAppender.hold`."""
+        live, hold_id = self._live, new_id("hold")
+        live.has_held = True
+        released = tuple(live.released)
+        try:
+            await self._patiently(
+                lambda: Holding(live, hold_id, released, model, estimate, limits, self._run_log.clock())
+            )
+        except BaseException:
+            # It may be stored by now, or be about to, and its call is not made.
+            live.released.append(hold_id)
+            raise
+        live.hold_id = hold_id
+        live.released = live.released[len(released) :]
+
+    def release_hold(self) -> None:
+        """Give back what is held; see `RunAppender.release_hold`."""
+        hold_id, self._live.hold_id = self._live.hold_id, ""
+        if hold_id:
+            self._live.released.append(hold_id)
+
+    async def _patiently(self, tx_of: Callable[[], Callable[[Connection], None]]) -> None:
+        """Write, again and again while the store is away, as what the run appends is."""
+        while True:
+            try:
+                return await self._writer.run(tx_of(), patient=True)
+            except StorageUnavailableError:
+                await asyncio.sleep(RETRY_S)
+
     async def set_grace(self, end_time: datetime | None) -> None:
         """Store the end of the grace; see `RunAppender.set_grace`."""
         await self._update(grace_end_time=None if end_time is None else to_micros(end_time))
@@ -169,7 +204,7 @@ class SqlWorkerStore:
         unstarted: list[StoredRun] = []
         for left in await self._writer.run(_take_over, patient=True):
             stored = stored_run_of(left.row)
-            live = LiveRun(stored.run, stored.context.user_id, fencing_token=number(left.row, "fencing_token"))
+            live = LiveRun(stored.run, Consumer.of(stored.context), fencing_token=number(left.row, "fencing_token"))
             live.tail.begin_after(left.archived_seq)
             live.tail.extend(left.events[left.archived_seq :], left.journal_ids)
             for steer in left.steers:
@@ -179,9 +214,7 @@ class SqlWorkerStore:
                 unstarted.append(stored)
             else:
                 decoded = tuple(self._run_log.codec.decode(event.payload) for event in left.events)
-                usages = [event.body.usage for event in decoded if isinstance(event.body, UsageUpdated)]
-                live.usage = usages[-1] if usages else live.usage
-                live.last_time = max(event.emit_time for event in decoded)
+                live.go_on_from(decoded)
                 interrupted.append(InterruptedRun(stored, decoded, tuple(left.calls), tuple(left.approvals)))
         return interrupted, unstarted
 
@@ -211,6 +244,7 @@ def _take_over(connection: Connection) -> list[_Left]:
     # Said so because there are few of these and an index of them; the finished ones are all there ever were.
     unfinished = select(runs.c.run_id).where(_UNFINISHED)
     connection.execute(delete(run_journal).where(run_journal.c.run_id.not_in(unfinished)))
+    quota_holds.give_back_all(connection)
     left = {row["run_id"]: _Left(dict(row)) for row in connection.execute(_UNFINISHED_RUNS).mappings()}
     for run_id, events in archive.of_unfinished_runs(connection):
         left[run_id].events.extend(events)
