@@ -1,6 +1,7 @@
 """What accounts say of zone and language, for every call: from memory, and never more than some seconds old."""
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +47,9 @@ class AccountCache:
         """Look a user up, once for all who ask at the same time. Raises StorageUnavailableError."""
         read = self._reads.get(user_id)
         if read is None:
-            read = self._reads[user_id] = asyncio.create_task(self._read(user_id))
+            loop = asyncio.get_running_loop()
+            read = loop.create_task(self._read(user_id), context=contextvars.Context())
+            self._reads[user_id] = read
         return await asyncio.shield(read)
 
     def forget(self, user_id: str) -> None:
