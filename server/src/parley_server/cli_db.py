@@ -1,4 +1,4 @@
-"""`parley-server db`: upgrade, back up, check and restore the database."""
+"""`parley-server db`: upgrade, compact, back up, check and restore the database."""
 
 # ruff: noqa: PLC0415  # what a command needs is imported when it runs, so that `--help` is fast
 
@@ -26,6 +26,16 @@ def upgrade_database(config: Path | None, data_dir: Path | None) -> None:
     from parley_server import installation
 
     run(installation.upgrade_database(settings))
+
+
+@db.command("compact")
+@with_config
+def compact_database(config: Path | None, data_dir: Path | None) -> None:
+    """Write the database anew, without anything that was deleted; SQLite's while no server runs."""
+    settings = load(config, data_dir)
+    from parley_server import installation
+
+    run(installation.compact_database(settings))
 
 
 @db.command("backup")

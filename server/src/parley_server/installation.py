@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from parley_server.auth.hash_key import load_hash_key
-from parley_server.domain.errors import StartError
+from parley_server.domain.errors import StartError, StorageUnavailableError
 from parley_server.logs import end_process
 from parley_server.metrics.recorder import SILENT, Recorder
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
@@ -14,6 +14,7 @@ from parley_server.storage.sql.backup import back_up, restore
 from parley_server.storage.sql.database import Database
 from parley_server.storage.sql.integrity import Report, check
 from parley_server.storage.sql.lock_file import DataDirectoryInUseError, LockFile, live_holder
+from parley_server.storage.sql.space import Merging
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.store import SqlStore, open_store
 
@@ -23,11 +24,35 @@ async def upgrade_database(settings: Settings) -> None:
     if settings.storage.is_postgres:
         await _upgrade_postgres(settings.storage.url)
         return
+    async with _sqlite_alone(settings):
+        pass
+
+
+async def compact_database(settings: Settings) -> None:
+    """Write the database anew, without anything that was deleted.
+
+    Raises:
+        StartError: a server is using a SQLite database, or the engine could not do it now.
+    """
+    alone = _database(settings, serves=False) if settings.storage.is_postgres else _sqlite_alone(settings)
+    try:
+        async with alone as database:
+            merging = Merging()
+            while await database.transaction(merging.step):
+                pass
+            await database.scrub(is_thorough=True)
+    except StorageUnavailableError as error:
+        raise StartError("the database could not be written anew: it is in use, or there is no room for it") from error
+
+
+@asynccontextmanager
+async def _sqlite_alone(settings: Settings) -> AsyncIterator[Database]:
+    """Open the file while no server may. Raises StartError."""
     make_data_dir(settings)
     try:
         with LockFile(lock_path(settings)):
-            async with SqliteDatabase(_database_path(settings), end=end_process):
-                pass
+            async with SqliteDatabase(_database_path(settings), end=end_process) as database:
+                yield database
     except DataDirectoryInUseError as error:
         raise StartError(str(error)) from error
 

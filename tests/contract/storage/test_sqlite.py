@@ -1,6 +1,8 @@
 """What is SQLite's alone: a full disk makes it end the transaction by itself, which must not look like success."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -67,3 +69,16 @@ async def test_the_log_goes_into_the_database_before_it_is_long(tmp_path: Path) 
             assert (tmp_path / "parley.db-wal").stat().st_size < 2 * MAX_LOG_BYTES
             # Nobody reads, so all of it could go.
             assert (tmp_path / "parley.db").stat().st_size > size * 100
+
+
+async def test_a_log_that_somebody_reads_is_not_empty_and_that_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "parley.db"
+    async with SqliteDatabase(path) as database:
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM runs").fetchone()
+            await database.transaction(lambda connection: connection.execute(text("DELETE FROM request_ids")))
+            with pytest.raises(StorageUnavailableError):
+                await database.scrub()
+        await database.scrub()
+        assert path.with_name("parley.db-wal").stat().st_size == 0

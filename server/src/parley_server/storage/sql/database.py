@@ -47,8 +47,10 @@ class Database(Protocol):
         """
         ...
 
-    async def scrub(self) -> None:
-        """Make what transactions have deleted leave the files, as far as ADR 18 promises it.
+    async def scrub(self, *, is_thorough: bool = False) -> None:
+        """Make what transactions have deleted leave the files; what is large only where that `is_thorough`.
+
+        Nobody writes while a file or table is written anew. See ADR 18.
 
         Raises:
             StorageUnavailableError: somebody still reads what was there before, or the engine could not do it.

@@ -183,8 +183,8 @@ class PostgresDatabase:
             raise _translate(error) from error
         return cast("Sequence[Row]", rows)
 
-    async def scrub(self) -> None:
-        """Rewrite the tables that are small enough, on a session of its own; see `Database.scrub`."""
+    async def scrub(self, *, is_thorough: bool = False) -> None:
+        """Write the tables anew, on a session of its own; see `Database.scrub`."""
         try:
             session = await asyncpg.connect(
                 self._url,
@@ -192,7 +192,7 @@ class PostgresDatabase:
                 server_settings=SCRUBBING | {"application_name": f"{self._name} scrubbing"},
             )
             try:
-                await scrub(session)
+                await scrub(session, is_thorough=is_thorough)
             finally:
                 await _end(session)
         except _FAILURES as error:

@@ -31,8 +31,8 @@ _SIZE = "SELECT pg_total_relation_size(to_regclass($1)), pg_relation_filenode(to
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-async def scrub(session: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Vacuum every table on a session without a transaction.
+async def scrub(session: "asyncpg.Connection[asyncpg.Record]", *, is_thorough: bool) -> None:
+    """Vacuum every table on a session without a transaction; large ones are written anew only if that `is_thorough`.
 
     Raises:
         TimeoutError: there is a transaction that was begun before and does not end.
@@ -41,9 +41,9 @@ async def scrub(session: "asyncpg.Connection[asyncpg.Record]") -> None:
     await _outwait_others(session)
     for name in metadata.tables:
         size, before = await session.fetchrow(_SIZE, name) or (0, None)
-        if size > REWRITTEN_BYTES:
+        if size > REWRITTEN_BYTES and not is_thorough:
             await session.execute(f'VACUUM "{name}"')
-            _log.warning("deleted_bytes_may_remain", table=name, hint="VACUUM FULL writes the table anew")
+            _log.warning("deleted_bytes_may_remain", table=name, hint="`parley-server db compact`")
             continue
         await session.execute(f'VACUUM (FULL) "{name}"')
         _, after = await session.fetchrow(_SIZE, name) or (0, None)

@@ -125,13 +125,13 @@ class SqliteDatabase:
             raise _translate(error) from error
         return cast("Sequence[Row]", rows)
 
-    async def scrub(self) -> None:
-        """Write the file anew, where it is not too large, and empty the log; see `Database.scrub`."""
+    async def scrub(self, *, is_thorough: bool = False) -> None:
+        """Write the file anew, and empty the log; see `Database.scrub`."""
         done: asyncio.Future[bool] = self._loop.create_future()
 
         def job(connection: Connection) -> None:
             try:
-                vacuum(connection, self._path)
+                vacuum(connection, self._path, is_thorough=is_thorough)
                 is_empty = self._checkpoints.try_to_empty_log(connection)
             except Exception as error:  # noqa: BLE001  # handed to the waiter
                 end_if_unsynced(error, self._end)

@@ -19,15 +19,17 @@ REWRITTEN_BYTES = 128 * 1024 * 1024
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-def vacuum(connection: Connection, path: Path, *, max_bytes: int = REWRITTEN_BYTES) -> None:
-    """Write the file anew, unless it is larger than that or there is no room for it, which is logged."""
-    size = path.stat().st_size
-    if size > max_bytes:
+def vacuum(connection: Connection, path: Path, *, is_thorough: bool) -> None:
+    """Write the file anew; where it is large or there is no room for it only if that `is_thorough`, else it is logged.
+
+    Raises sqlite3.Error.
+    """
+    if not is_thorough and path.stat().st_size > REWRITTEN_BYTES:
         _log.warning("deleted_bytes_may_remain", reason="the file is large", hint="`parley-server db compact`")
         return
     try:
         driver_of(connection).execute("VACUUM")
     except sqlite3.Error as error:
-        if not is_full(error):
+        if is_thorough or not is_full(error):
             raise
         _log.warning("deleted_bytes_may_remain", reason="the disk is full", hint="`parley-server db compact`")
