@@ -189,11 +189,6 @@ def test_certificates_need_somebody_who_asks_for_them(tmp_path: Path) -> None:
     assert problem.startswith("[mtls] needs certificates of clients; set [tls] client_ca_file")
 
 
-def test_an_address_that_is_none_is_told_with_the_rest(tmp_path: Path) -> None:
-    (problem,) = problems(tmp_path, '[server]\nlisten = "nowhere"')
-    assert problem.startswith("[server] listen: 'nowhere' is no address")
-
-
 def test_all_of_it_can_come_from_the_environment(tmp_path: Path) -> None:
     variables = {
         "PARLEY_ISSUERS__STAFF__ISSUER": "https://login.example.org",

@@ -336,10 +336,10 @@ def _bad_servers(servers: Mapping[str, McpServerSettings]) -> Iterator[str]:
 def _bad_admission(settings: Settings) -> Iterator[str]:
     try:
         admission = settings.admission
-    except ListenError as error:
-        yield str(error)
-    else:
-        yield from admission.problems()
+    except ListenError:
+        # Told by whoever is about to listen, or asks whether one could.
+        return
+    yield from admission.problems()
 
 
 def _bad_providers(settings: Settings) -> Iterator[str]:
