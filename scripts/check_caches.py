@@ -45,8 +45,9 @@ class Kept:
 def kept_in(tree: ast.Module, path: str) -> Iterator[Kept]:
     """Yield what a module keeps, each once."""
     seen: set[tuple[str, str]] = set()
+    changed = _changed_names(tree)
     for scope, node in _scopes(tree, ()):
-        for name, kind in (*_by_node(node), *_by_body(node, tree)):
+        for name, kind in (*_by_node(node), *_by_body(node, changed)):
             whole = f"{path}:{'.'.join((*scope, *name))}"
             if (whole, kind) not in seen:
                 seen.add((whole, kind))
@@ -88,11 +89,11 @@ def _by_node(node: ast.AST) -> Iterator[Found]:
         yield (), "a task with the variables of whoever begins it"
 
 
-def _by_body(node: ast.AST, tree: ast.Module) -> Iterator[Found]:
+def _by_body(node: ast.AST, changed: set[str]) -> Iterator[Found]:
     """Yield what modules and classes keep by name."""
     if isinstance(node, ast.Module | ast.ClassDef):
         for name, value in _bindings(node.body):
-            if _is_empty(value) or (_is_container(value) and name in _changed_names(tree)):
+            if _is_empty(value) or (_is_container(value) and name in changed):
                 yield (name,), "a container of the module or class"
     if isinstance(node, ast.ClassDef):
         yield from _attributes(node)
