@@ -47,9 +47,7 @@ class AccountCache:
         """Look a user up, once for all who ask at the same time. Raises StorageUnavailableError."""
         read = self._reads.get(user_id)
         if read is None:
-            loop = asyncio.get_running_loop()
-            read = loop.create_task(self._read(user_id), context=contextvars.Context())
-            self._reads[user_id] = read
+            read = self._reads[user_id] = asyncio.create_task(self._read(user_id), context=contextvars.Context())
         return await asyncio.shield(read)
 
     def forget(self, user_id: str) -> None:
