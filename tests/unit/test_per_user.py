@@ -40,7 +40,11 @@ def test_a_key_is_like_no_text_and_cannot_be_changed() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["put", "pop", "make"]), st.sampled_from(["ann", "bob"]), st.sampled_from("xy")))
+    st.lists(
+        st.tuples(
+            st.sampled_from(["put", "pop", "make", "drop"]), st.sampled_from(["ann", "bob"]), st.sampled_from("xy")
+        )
+    )
 )
 def test_whatever_is_done_users_get_what_they_put_there_themselves(steps: list[tuple[str, str, str]]) -> None:
     kept: UserMap[str, str] = UserMap()
@@ -53,6 +57,9 @@ def test_whatever_is_done_users_get_what_they_put_there_themselves(steps: list[t
                 expected[user, name] = value
             case "pop":
                 assert kept.pop(USERS[user], name) == expected.pop((user, name), None)
+            case "drop":
+                dropped = {key: expected.pop(key) for key in list(expected) if key[0] == user}
+                assert sorted(kept.drop(user)) == sorted(dropped.values())
             case _:
                 made = kept.get_or_make(USERS[user], name, partial(str, value))
                 assert made == expected.setdefault((user, name), value)
