@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from datetime import date
 from types import TracebackType
 from typing import Final, Self
 
@@ -12,6 +13,7 @@ from parley.v1.admin_service_pb2_grpc import AdminServiceStub
 from parley.v1.agent_pb2 import Agent
 from parley.v1.agent_service_pb2 import RunAgentRequest, StartRunRequest
 from parley.v1.run_pb2 import UNATTENDED_POLICY_UNSPECIFIED, Run, RunState, UnattendedPolicy
+from parley.v1.usage_service_pb2 import Budget, UsageGrouping, UsageRow
 
 from parley_client.account import Accounts
 from parley_client.approvals import Approvals
@@ -26,6 +28,7 @@ from parley_client.runs import RunCalls
 from parley_client.tls import TlsFiles, tls_from_environment
 from parley_client.tools import Tools
 from parley_client.transport import Transport
+from parley_client.usage import UsageCalls
 
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
 
@@ -183,6 +186,32 @@ class ParleyClient:
         """Return the server's agents, ordered by id."""
         return [agent async for agent in self._calls.runs.agents()]
 
+    async def usage(
+        self,
+        *,
+        first_day: date | None = None,
+        last_day: date | None = None,
+        group_by: Iterable[UsageGrouping.ValueType] = (),
+        model: str = "",
+        user_id: str = "",
+    ) -> list[UsageRow]:
+        """Return what the user used from the first day to the last (UTC), summed by what it is grouped by.
+
+        Without days it is the last 30. `model` leaves that model alone. `user_id` is for administrators.
+        """
+        return [row async for row in self._calls.usage.rows(first_day, last_day, group_by, model, user_id)]
+
+    async def budgets(self) -> list[Budget]:
+        """Return the limits that hold for the caller, with what is left of them."""
+        return [budget async for budget in self._calls.usage.budgets()]
+
+    async def set_budget(self, budget: Budget) -> Budget:
+        """Set the limits of a user, service or key from now on, and return them; for administrators.
+
+        With an `etag` what is there must be what was read; a budget without limits is removed.
+        """
+        return await self._calls.usage.set_budget(budget)
+
     async def server_info(self) -> GetServerInfoResponse:
         """Return the server's version, features and limits, and whether a script stands in for a model."""
         return await self._calls.transport.unary(self._calls.admin.GetServerInfo, GetServerInfoRequest())
@@ -224,4 +253,5 @@ class _OpenClient:
         self.account = Accounts(transport)
         self.approvals = Approvals(transport)
         self.tools = Tools(transport)
+        self.usage = UsageCalls(transport)
         self.admin = AdminServiceStub(transport.channel)

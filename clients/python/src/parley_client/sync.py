@@ -241,6 +241,9 @@ class ParleyClient(_Face[asynchronous.ParleyClient]):
     steer_run = _blocking(asynchronous.ParleyClient.steer_run)
     list_runs = _listing(asynchronous.ParleyClient.list_runs)
     agents = _blocking(asynchronous.ParleyClient.agents)
+    usage = _blocking(asynchronous.ParleyClient.usage)
+    budgets = _blocking(asynchronous.ParleyClient.budgets)
+    set_budget = _blocking(asynchronous.ParleyClient.set_budget)
     server_info = _blocking(asynchronous.ParleyClient.server_info)
 
     @property

@@ -21,6 +21,7 @@ from parley_console.screen import Style
 from parley_console.slash_commands import Invocation, SlashCommand, help_text, slash_command
 from parley_console.terminal import Terminal
 from parley_console.tool_commands import ToolCommands
+from parley_console.usage_commands import show_usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Chat:
             SlashCommand.TOOLS: self._tools,
             SlashCommand.APPROVALS: self._approvals.obey,
             SlashCommand.ACCOUNT: AccountCommands(client, terminal).obey,
+            SlashCommand.USAGE: self._usage,
         }
 
     async def run(self) -> ExitCode:
@@ -158,6 +160,9 @@ class Chat:
         for agent in agents:
             mark = "*" if agent.agent_id == self._dialogue.agent else " "
             self._terminal.line(f"{mark} {agent.agent_id:<20} {agent.description or agent.display_name}")
+
+    async def _usage(self, _argument: str) -> None:
+        await show_usage(self._client, self._terminal)
 
     async def _tools(self, argument: str) -> None:
         await self._tool_commands.obey(argument, self._dialogue.agent)

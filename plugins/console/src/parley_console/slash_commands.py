@@ -17,6 +17,7 @@ class SlashCommand(Enum):
     TOOLS = "/tools"
     APPROVALS = "/approvals"
     ACCOUNT = "/account"
+    USAGE = "/usage"
     QUIT = "/quit"
     UNKNOWN = "unknown"
 
@@ -39,6 +40,7 @@ SUMMARIES: Final = {
     SlashCommand.TOOLS: "list the tools of the agent; settle calls that may have happened or not",
     SlashCommand.APPROVALS: "list what waits for your approval; approve, always or deny NUMBER",
     SlashCommand.ACCOUNT: "show what you have told of yourself; set name, zone, locale or quiet hours",
+    SlashCommand.USAGE: "what you have used, and what is left to you",
     SlashCommand.QUIT: "leave; Ctrl-D does the same",
 }
 
