@@ -173,7 +173,10 @@ class RequestContext(BaseModel):
 
     def with_defaults(self, *, time_zone: str, locale: str) -> Self:
         """Return a copy with a zone and a language that were checked before; an empty one leaves what is there."""
-        return self.model_copy(update={"time_zone": time_zone or self.time_zone, "locale": locale or self.locale})
+        # Both were checked when they were made, and this runs for every call: model_copy takes four times as long.
+        copied = self.__copy__()
+        copied.__dict__.update(time_zone=time_zone or self.time_zone, locale=locale or self.locale)
+        return copied
 
     @property
     def scopes(self) -> frozenset[str]:

@@ -61,7 +61,7 @@ class AccountBinder:
                 defaults = self._accounts.recall(context.user_id)
                 if defaults is None:
                     defaults = await self._accounts.find(context.user_id)
-                if defaults is not _NOTHING and defaults != _NOTHING:
+                if defaults.time_zone or defaults.locale:
                     call.context = context.with_defaults(
                         time_zone=claim.time_zone or defaults.time_zone, locale=claim.locale or defaults.locale
                     )
