@@ -70,6 +70,15 @@ def test_whatever_is_done_users_get_what_they_put_there_themselves(steps: list[t
         assert sorted(kept) == sorted(expected.values())
 
 
+def test_all_of_a_user_is_let_go_of_and_nothing_of_another() -> None:
+    kept: UserMap[str, str] = UserMap()
+    for user, name in ((ANN, "a"), (ANN, "b"), (BOB, "a")):
+        kept.put(user, name, f"{name} of {'ann' if user is ANN else 'bob'}")
+    assert sorted(kept.drop("ann")) == ["a of ann", "b of ann"]
+    assert kept.drop("ann") == ()
+    assert list(kept) == ["a of bob"]
+
+
 async def test_calls_of_one_user_share_a_read_and_calls_of_two_do_not() -> None:
     reads: UserReads[str, Page] = UserReads()
     let_go = asyncio.Event()

@@ -137,3 +137,18 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StartError, match="cannot be written"):
         CredentialDirectory(tmp_path / "file").put("ann", "github", SecretStr("x"))
+
+
+async def test_all_of_a_user_goes_with_his_directory_and_what_it_links_to_stays(tmp_path: Path) -> None:
+    directory, mounted = CredentialDirectory(tmp_path / "secrets"), tmp_path / "mounted"
+    mounted.write_text("mounted")
+    for user_id in ("ann", "bob"):
+        for slot in ("github", "mail"):
+            directory.put(user_id, slot, SecretStr(f"{slot} of {user_id}"))
+    (tmp_path / "secrets" / "ann" / "linked").symlink_to(mounted)
+    for _ in range(2):
+        directory.delete_all("ann")
+    assert [each.user_id for each in directory.list()] == ["bob", "bob"]
+    assert not (tmp_path / "secrets" / "ann").exists()
+    assert mounted.read_text() == "mounted"
+    assert await found(directory, "bob") == "github of bob"

@@ -4,8 +4,10 @@ import asyncio
 import random
 from pathlib import Path
 
+from parley_server.tools.mcp.source import mcp_sources
+from parley_server.tools.source import published
 from pydantic import SecretStr
-from unit.tools.mcp_servers.mcp_world import World, open_world, raw_settings
+from unit.tools.mcp_servers.mcp_world import World, is_alive, open_world, raw_settings, until
 
 USERS = ("ann", "ben", "cleo", "dan")
 ENV = {"user_env": {"TOKEN": "Bearer {github}"}}
@@ -47,3 +49,16 @@ async def test_the_tools_are_listed_without_a_secret_or_with_that_of_a_user_who_
             world.credentials.put("ann", "github", SecretStr("of ann"))
         async with open_world(tmp_path, raw_settings(tmp_path, **settings)) as world:
             await world.logged(f"listed with {seen}")
+
+
+async def test_the_client_of_a_user_who_is_erased_is_closed_and_no_other(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    [source] = mcp_sources({"raw": raw_settings(tmp_path, **ENV)}, tmp_path, world.credentials)
+    async with published([source], world.registry):
+        for user in ("ann", "ben"):
+            world.credentials.put(user, "github", SecretStr(f"secret of {user}"))
+        hers, his = [(await world.said("env", user))["pid"] for user in ("ann", "ben")]
+        source.forget("ann")
+        await until(lambda: not is_alive(hers))
+        assert (await world.said("env", "ben"))["pid"] == his
+        assert (await world.said("env", "ann"))["pid"] != hers
