@@ -59,6 +59,29 @@ async def test_a_call_that_cannot_be_recorded_is_not_served(server: KeyServer, t
     assert not await is_there(server, conversation_id)
 
 
+async def test_a_call_given_up_while_it_is_recorded_is_not_served_and_says_so(
+    server: KeyServer, tmp_path: Path
+) -> None:
+    conversation_id = await conversation(server)
+    delete = pb.DeleteConversationRequest(conversation_id=conversation_id)
+    metadata = grpc.aio.Metadata(("x-request-id", "late"))
+    with closing(sqlite3.connect(tmp_path / "parley.db", isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        late = server.conversations.DeleteConversation(delete, metadata=metadata, timeout=0.5)
+        assert await late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        database.execute("ROLLBACK")
+    async with asyncio.timeout(20):
+        while len(found := await entries_of(server, "late")) < 2:  # noqa: ASYNC110  # it is in the database
+            await asyncio.sleep(0.05)
+    assert sorted(entry.status for entry in found) == ["", "CANCELLED"]
+    assert await is_there(server, conversation_id)
+
+
+async def entries_of(server: KeyServer, request_id: str) -> list[AuditEntry]:
+    page = await server.store.audit.list(PageRequest(200), AuditFilter())
+    return [each.entry for each in page.items if each.entry.request_id == request_id]
+
+
 async def test_a_stream_that_cannot_be_recorded_does_not_begin(server: KeyServer, tmp_path: Path) -> None:
     export = pb.ExportConversationRequest(conversation_id=await conversation(server))
     with without_audit_log(tmp_path):

@@ -36,11 +36,13 @@ class Auditor:
 
     async def admit(self, call: Call, target: AuditObject) -> None:
         """Record a call that is about to be served. Raises StorageUnavailableError: then it must not be."""
+        # Whoever stops waiting does not know whether the entry will be there; then one that tells the end must be.
+        call.audit_position = 0
         call.audit_position = await self._log.record(_entry_of(call, target))
 
     def ended(self, call: Call, status: str, reason: str, target: AuditObject = NOTHING) -> None:
         """Record what became of a call that was admitted, or what it has made."""
-        entry = _entry_of(call, target, status, reason, about=call.audit_position)
+        entry = _entry_of(call, target, status, reason, about=call.audit_position or None)
         self._queue.offer(entry, essential=True)
 
     def refused(self, call: Call, status: str, reason: str) -> None:

@@ -37,7 +37,7 @@ class Call:
     `peer` asks the transport for the other end's address, `certificate` for the PEM of the certificate that it showed,
     None without one; `receive` reads the request's message off the wire, which
     nobody does before the caller is let in; `receive_next` reads the next one of a stream of requests, None at its end.
-    `audit_position` is that of the entry that was written before it is served.
+    `audit_position` is that of the entry that was written before it is served; 0: it may be there, or not.
     """
 
     method: Method
