@@ -166,6 +166,7 @@ REASONS: dict[str, str] = {
     "TOOL_CHANGED": "unit/client/test_tool_host.py::test_a_refusal_has_its_reason",
     "TOOL_CALL_RESOLVED": f"{TOOL_SERVICE}test_what_is_settled_or_never_was_in_doubt_is_not_settled_again",
     "TOOL_CALL_NOT_IN_DOUBT": f"{TOOL_SERVICE}test_what_is_settled_or_never_was_in_doubt_is_not_settled_again",
+    "DELEGATION_DISABLED": "e2e/test_delegation_disabled.py::test_a_server_that_takes_no_tokens_makes_none_for_itself",
     "DELEGATION_TOO_DEEP": "rpc/test_delegation_service.py::test_four_act_for_a_user_and_no_fifth",
     "ACCOUNT_ERASING": "rpc/test_account_service.py::test_while_a_user_is_erased_nothing_else_can_be_asked_for_him",
     "LOOP_DETECTED": "rpc/test_ends.py::test_a_run_ends_by_itself",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from parley_server.auditing import OperatorKeys
 from parley_server.auth.credential_check import CredentialCheck
+from parley_server.auth.delegation import DELEGATION
 from parley_server.auth.delegation_signer import DelegationSigner
 from parley_server.auth.delegations import Delegations
 from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chain
@@ -49,7 +50,8 @@ async def open_access(
         issuers=settings.issuers,
         services=settings.mtls,
     )
-    chain = build_auth_chain(settings.admission.provider_types, parts)
+    types = settings.admission.provider_types
+    chain = build_auth_chain(types, parts)
     standing = KeyStanding(store.api_keys)
     signer = DelegationSigner(hash_key)
 
@@ -60,7 +62,7 @@ async def open_access(
     keys = KeyAdministration(store.api_keys, hash_key, on_change=forget)
     chain.begin()
     try:
-        yield Access(chain, keys, signer, Delegations(signer), CredentialCheck(standing))
+        yield Access(chain, keys, signer, Delegations(signer, is_taker=DELEGATION in types), CredentialCheck(standing))
     finally:
         await chain.close()
 

@@ -7,7 +7,12 @@ from datetime import UTC, datetime, timedelta
 from parley_server.auth.delegated import THIS_SERVER, Delegation
 from parley_server.auth.delegation import DELEGATION
 from parley_server.auth.delegation_signer import DelegationSigner
-from parley_server.domain.access_errors import DelegationTooDeepError, ScopeMissingError, UserMismatchError
+from parley_server.domain.access_errors import (
+    DelegationDisabledError,
+    DelegationTooDeepError,
+    ScopeMissingError,
+    UserMismatchError,
+)
 from parley_server.domain.context import RequestContext
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.principal import ADMIN_SCOPE, MAX_ACTORS
@@ -41,10 +46,11 @@ class HostCall:
 
 
 class Delegations:
-    """Makes tokens for callers and for tool hosts; `signer` signs them."""
+    """Makes tokens for callers and for tool hosts; `signer` signs them, and this server takes them if it `is_taker`."""
 
-    def __init__(self, signer: DelegationSigner) -> None:
+    def __init__(self, signer: DelegationSigner, *, is_taker: bool = True) -> None:
         self._signer = signer
+        self._is_taker = is_taker
 
     def for_caller(self, context: RequestContext, wish: DelegationWish) -> tuple[str, Delegation]:
         """Make what a caller asks for; it ends with his own credential at the latest.
@@ -53,14 +59,18 @@ class Delegations:
             UserMismatchError: he may not speak for the user.
             ScopeMissingError: he lacks a scope, or it is one that is never handed on.
             DelegationTooDeepError: as many act for the user already as may.
+            DelegationDisabledError: it would be for this server, which takes none.
         """
+        audience = wish.audience or THIS_SERVER
+        if audience == THIS_SERVER and not self._is_taker:
+            raise DelegationDisabledError
         context = _in_the_name_of(wish.user_id, context)
         for scope in sorted(context.lacks(wish.scopes) | ({ADMIN_SCOPE} & wish.scopes)):
             raise ScopeMissingError.of(scope, is_held=scope in context.principal.scopes)
         delegation = replace(
             # Whoever acts already hands it on; else it is the caller who lets somebody act for him.
             _delegation(context, (context.actor, *context.principal.actors), wish.lifetime),
-            audiences=(wish.audience or THIS_SERVER,),
+            audiences=(audience,),
             scopes=wish.scopes,
         )
         return self._signer.sign(delegation), delegation
@@ -81,7 +91,7 @@ class Delegations:
             call_id=call.call_id,
         )
         scopes = call.scopes - context.lacks(call.scopes) - {ADMIN_SCOPE}
-        if scopes and delegation.expire_time > delegation.issue_time:
+        if scopes and self._is_taker and delegation.expire_time > delegation.issue_time:
             delegation = replace(delegation, audiences=(host, THIS_SERVER), scopes=scopes)
         else:
             # It says what is so, and opens nothing: for that no credential has to last.

@@ -74,6 +74,16 @@ class PrincipalNotAllowedError(ParleyError):
         super().__init__(f"only a {allowed} may call this method", metadata={"principal_kind": allowed})
 
 
+class DelegationDisabledError(ParleyError):
+    """The operator does not let anybody in by delegation tokens, so that one for this server would open nothing."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    reason = Reason.DELEGATION_DISABLED
+
+    def __init__(self) -> None:
+        super().__init__("this server lets nobody in by delegation tokens; name another audience")
+
+
 class DelegationTooDeepError(ParleyError):
     """As many act for the user already, one for the other, as may."""
 

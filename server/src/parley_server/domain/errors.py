@@ -86,6 +86,7 @@ class Reason(StrEnum):
     TOOL_CALL_NOT_IN_DOUBT = auto()
     LOOP_DETECTED = auto()
     DELEGATION_TOO_DEEP = auto()
+    DELEGATION_DISABLED = auto()
     ACCOUNT_ERASING = auto()
     QUOTA_EXCEEDED = auto()
     BUDGET_EXCEEDED = auto()

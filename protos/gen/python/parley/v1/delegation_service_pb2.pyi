@@ -62,8 +62,9 @@ class IssueDelegationTokenRequest(_message.Message):
     """
     audience: _builtins.str
     """audience is who is to take the token. At most 128 characters, written as user_id is. One that begins with `host:` is
-    INVALID_ARGUMENT: what tool hosts get, the server makes alone. Empty, or `parley`: this server; any other, and the
-    token opens nothing here.
+    INVALID_ARGUMENT: what tool hosts get, the server makes alone. Empty, or `parley`: this server, and where its
+    operator lets nobody in by such tokens FAILED_PRECONDITION `DELEGATION_DISABLED`. Any other, and the token opens
+    nothing here.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -337,6 +337,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "DELEGATION_TOO_DEEP", "domain": "parley.v1", "metadata": {"max_actors": "4"}}
     """
+    ERROR_REASON_DELEGATION_DISABLED: _ErrorReason.ValueType  # 55
+    """ERROR_REASON_DELEGATION_DISABLED, with FAILED_PRECONDITION: the server's operator lets nobody in by delegation
+    tokens, so that one for this server would open nothing. Name another audience, or act by a claim.
+
+        {"reason": "DELEGATION_DISABLED", "domain": "parley.v1", "metadata": {}}
+    """
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 56
     """ERROR_REASON_QUOTA_EXCEEDED, with RESOURCE_EXHAUSTED, of a call or in Run.error: a limit on requests, on runs at once
     or on tokens leaves no room now. `limit` is which, by its name in QuotaLimits, `amount` how much it is, and `subject`
@@ -681,6 +687,12 @@ ERROR_REASON_DELEGATION_TOO_DEEP: ErrorReason.ValueType  # 54
 is to be handed on has to come from somebody nearer to the user.
 
     {"reason": "DELEGATION_TOO_DEEP", "domain": "parley.v1", "metadata": {"max_actors": "4"}}
+"""
+ERROR_REASON_DELEGATION_DISABLED: ErrorReason.ValueType  # 55
+"""ERROR_REASON_DELEGATION_DISABLED, with FAILED_PRECONDITION: the server's operator lets nobody in by delegation
+tokens, so that one for this server would open nothing. Name another audience, or act by a claim.
+
+    {"reason": "DELEGATION_DISABLED", "domain": "parley.v1", "metadata": {}}
 """
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 56
 """ERROR_REASON_QUOTA_EXCEEDED, with RESOURCE_EXHAUSTED, of a call or in Run.error: a limit on requests, on runs at once
