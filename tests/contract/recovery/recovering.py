@@ -15,6 +15,7 @@ from parley_server.domain.context import RequestContext
 from parley_server.llm.model_catalog import Profiles
 from parley_server.llm.model_service import ModelChunk, ModelRequest, ModelService, ToolMessage
 from parley_server.metrics.recorder import SILENT, Recorder
+from parley_server.quotas.quotas import Quotas
 from parley_server.runs.engine import APPROVAL_EXPIRY, RunEngine
 from parley_server.runs.presence import DISCONNECT_GRACE
 from parley_server.storage.sql.store import SqlStore
@@ -72,6 +73,7 @@ async def an_engine(
     policy: ApprovalPolicy = DEFAULT_POLICY,
     approval_expiry: timedelta = APPROVAL_EXPIRY,
     recorder: Recorder = SILENT,
+    quotas: Quotas | None = None,
 ) -> AsyncIterator[RunEngine]:
     """Build an engine with one agent; it parks its runs in the end."""
     registry = ToolRegistry(tools)
@@ -84,7 +86,9 @@ async def an_engine(
         profiles=profiles,
     )
     agents = AgentRegistry([agent], default_agent_id=agent_id)
-    engine = RunEngine(store, store.worker, agents, recorder, disconnect_grace, approval_expiry=approval_expiry)
+    engine = RunEngine(
+        store, store.worker, agents, recorder, disconnect_grace, approval_expiry=approval_expiry, quotas=quotas
+    )
     try:
         yield engine
     finally:

@@ -16,6 +16,7 @@ from parley.v1 import run_event_pb2
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run import Limits
 from parley_server.llm.model_service import FinishChunk, FinishReason, ReasoningChunk, TextChunk
+from parley_server.quotas.quotas import Quotas
 from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.storage.sql import frames
 from parley_server.storage.sql.integrity import check
@@ -80,25 +81,28 @@ class SnapshottingDatabase:
 
 
 async def crashes_of(
-    folder: Path, ann: RequestContext, steps: Sequence[Step], limits: Limits
+    folder: Path, ann: RequestContext, steps: Sequence[Step], limits: Limits, quotas: Quotas | None = None
 ) -> tuple[str, list[Crash], list[run_event_pb2.RunEvent]]:
     """Run once, undisturbed; return the run, a crash for each of its commits, and its history."""
     world = World()
     database = SnapshottingDatabase(folder / "whole.db", world)
-    async with database.opened() as store, an_engine(store, RememberingModel(steps), world.tools()) as engine:
+    async with (
+        database.opened() as store,
+        an_engine(store, RememberingModel(steps), world.tools(), quotas=quotas) as engine,
+    ):
         run = await engine.start(ann, spec(limits=limits), None)
         events = await history_of(store, ann, run.run_id)
     return run.run_id, database.crashes(), events
 
 
 async def recover(
-    crash: Crash, ann: RequestContext, run_id: str, steps: Sequence[Step]
+    crash: Crash, ann: RequestContext, run_id: str, steps: Sequence[Step], quotas: Quotas | None = None
 ) -> list[run_event_pb2.RunEvent]:
     """Start again on what a crash left, and check the run, its effects and that nothing seen was taken back."""
     world, seen = World(), durable_events(crash.path, run_id)
     assert stored_results(crash.path) == named_results(seen)
     async with SqliteDatabase(crash.path) as database, open_store(database, ProtoEventCodec(), b"key") as store:
-        async with an_engine(store, RememberingModel(steps), world.tools()) as engine:
+        async with an_engine(store, RememberingModel(steps), world.tools(), quotas=quotas) as engine:
             await engine.recover()
             events = await history_of(store, ann, run_id)
         run = await store.for_user(ann).runs.get(run_id)
