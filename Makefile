@@ -6,7 +6,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test check lint types imports sizes caches generate generated protos distributions soak siege fuzz \
-    mutants chaos bounds bench bench-peers bench-streams bench-tools format sbom lock clean
+    mutants chaos canary bounds bench bench-peers bench-streams bench-tools format sbom lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ mutants: setup ## a million mutated tokens, none of which may be anybody, or PAR
 
 chaos: setup ## kill a server 1,300 times and cut its power 300 times; writes the figures into docs/chaos.md (Linux)
 	@cd tests && ../$(BIN)/python -m chaos $(if $(PARLEY_CHAOS_KILLS),,--table ../docs/chaos.md)
+
+canary: setup ## users who must not see each other: the stateful machine, planted leaks, 10,000 streams at once (half an hour)
+	@cd tests && ../$(BIN)/python -m isolation --table ../docs/isolation.md
 
 bounds: setup ## a part of the tests on the oldest and the newest dependencies (needs uv)
 	@$(BIN)/python scripts/check_bounds.py lowest

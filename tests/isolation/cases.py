@@ -1,0 +1,184 @@
+"""How each rpc is called, and what may come of it: a case for every one there is, or a test fails by its name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+from grpc import StatusCode as Code
+from isolation.asker import Asker
+from parley.v1 import admin_service_pb2 as admin
+from parley.v1 import agent_service_pb2 as agents
+from parley.v1 import api_key_service_pb2 as keys
+from parley.v1 import approval_pb2, run_pb2, tool_pb2
+from parley.v1 import approval_service_pb2 as approvals
+from parley.v1 import conversation_service_pb2 as conversations
+from parley.v1 import tool_service_pb2 as tools
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A request out of anything anybody has, and how often it is made beside the others.
+
+    `answers` are the statuses that may come besides OK where all that the request names is the speaker's own.
+    `is_everybodys` says that what it lists is the same for all, and so are its page tokens.
+    """
+
+    build: Callable[[Asker], Message]
+    answers: frozenset[Code] = frozenset()
+    weight: int = 1
+    is_everybodys: bool = False
+
+
+def _case(build: Callable[[Asker], Message], *answers: Code, weight: int = 1, is_everybodys: bool = False) -> Case:
+    return Case(build, frozenset(answers), weight, is_everybodys)
+
+
+def _start(a: Asker) -> Message:
+    return agents.StartRunRequest(run=a.spec(a.maybe("conversation_id", 0.7)), request_id=a.request_id())
+
+
+def _run(a: Asker) -> Message:
+    spec = a.spec(a.maybe("conversation_id", 0.7))
+    spec.disconnect_policy = a.random.choice(run_pb2.DisconnectPolicy.values())
+    return agents.RunAgentRequest(run=spec, request_id=a.request_id())
+
+
+def _list_runs(a: Asker) -> Message:
+    request = agents.ListRunsRequest(conversation_id=a.maybe("conversation_id", 0.3))
+    if a.random.random() < 0.2:
+        request.states.append(a.random.choice(run_pb2.RunState.values()[1:]))
+    return a.page(request)
+
+
+def _steer(a: Asker) -> Message:
+    return agents.SteerRunRequest(run_id=a.thing("run_id"), input=[a.prompt()], request_id=a.request_id())
+
+
+def _create(a: Asker) -> Message:
+    # Without words of its own two users' requests are the same one.
+    title = a.words() if a.random.random() < 0.7 else ""
+    request = conversations.CreateConversationRequest(title=title, request_id=a.request_id())
+    if title:
+        request.metadata["of"] = a.words()
+    return request
+
+
+def _update(a: Asker) -> Message:
+    request = conversations.UpdateConversationRequest()
+    request.conversation.conversation_id = a.thing("conversation_id")
+    request.conversation.etag = a.etag()
+    request.conversation.title = a.words()
+    request.conversation.metadata["of"] = a.words()
+    request.update_mask.paths.extend(a.random.choice([["title"], ["metadata"], ["title", "metadata"]]))
+    return request
+
+
+def _fork(a: Asker) -> Message:
+    conversation_id = a.thing("conversation_id")
+    message_id = a.maybe("message_id")
+    if message_id and a.random.random() < 0.7:
+        conversation_id = a.belonging(message_id, "conversation_id")
+    title = a.words() if a.random.random() < 0.5 else ""
+    return conversations.ForkConversationRequest(
+        conversation_id=conversation_id, message_id=message_id, title=title, request_id=a.request_id()
+    )
+
+
+def _decide(a: Asker) -> Message:
+    remember = approval_pb2.APPROVAL_REMEMBER_CONVERSATION if a.random.random() < 0.2 else 0
+    return approvals.DecideApprovalRequest(
+        approval_id=a.thing("approval_id"),
+        decision=a.random.choice([1, 2]),  # type: ignore[arg-type]  # APPROVE and DENY by their numbers
+        reason=a.words(),
+        remember=remember,  # type: ignore[arg-type]  # as above
+    )
+
+
+def _resolve(a: Asker) -> Message:
+    call_id = a.thing("call_id")
+    return tools.ResolveToolCallRequest(
+        run_id=a.belonging(call_id, "run_id"),
+        call_id=call_id,
+        outcome=a.random.choice(tool_pb2.ToolCallOutcome.values()[1:]),
+        note=a.words(),
+    )
+
+
+def _list_calls(a: Asker) -> Message:
+    return a.page(
+        tools.ListToolCallsRequest(
+            conversation_id=a.maybe("conversation_id", 0.2),
+            run_id=a.maybe("run_id", 0.2),
+            unresolved=a.random.random() < 0.1,
+        )
+    )
+
+
+def _list_approvals(a: Asker) -> Message:
+    return a.page(
+        approvals.ListApprovalsRequest(conversation_id=a.maybe("conversation_id", 0.2), run_id=a.maybe("run_id", 0.2))
+    )
+
+
+def _create_key(a: Asker) -> Message:
+    return keys.CreateApiKeyRequest(user_id=f"spare{a.random.getrandbits(32):08x}", request_id=a.request_id())
+
+
+def _delete(a: Asker) -> Message:
+    return conversations.DeleteConversationRequest(
+        conversation_id=a.thing("conversation_id"), allow_missing=a.random.random() < 0.3
+    )
+
+
+_BUSY = (Code.FAILED_PRECONDITION, Code.RESOURCE_EXHAUSTED, Code.ALREADY_EXISTS)
+
+CASES: dict[str, Case] = {
+    "AdminService.GetServerInfo": _case(lambda _: admin.GetServerInfoRequest()),
+    "AgentService.ListAgents": _case(lambda a: a.page(agents.ListAgentsRequest()), is_everybodys=True),
+    "AgentService.GetAgent": _case(lambda _: agents.GetAgentRequest(agent_id="assistant")),
+    "AgentService.StartRun": _case(_start, *_BUSY, weight=4),
+    "AgentService.RunAgent": _case(_run, *_BUSY, weight=4),
+    "AgentService.WatchRun": _case(
+        lambda a: agents.WatchRunRequest(run_id=a.thing("run_id"), after_seq=a.number(12)), Code.OUT_OF_RANGE, weight=3
+    ),
+    "AgentService.GetRun": _case(lambda a: agents.GetRunRequest(run_id=a.thing("run_id")), weight=2),
+    "AgentService.ListRuns": _case(_list_runs, weight=2),
+    "AgentService.CancelRun": _case(lambda a: agents.CancelRunRequest(run_id=a.thing("run_id"), reason=a.words())),
+    "AgentService.SteerRun": _case(_steer, *_BUSY, weight=2),
+    "ApiKeyService.CreateApiKey": _case(_create_key, Code.ALREADY_EXISTS),
+    "ApiKeyService.ListApiKeys": _case(lambda a: a.page(keys.ListApiKeysRequest()), is_everybodys=True),
+    "ApiKeyService.RotateApiKey": _case(
+        lambda a: keys.RotateApiKeyRequest(key_id=a.thing("key_id"), request_id=a.request_id()),
+        Code.FAILED_PRECONDITION,
+        Code.ALREADY_EXISTS,
+    ),
+    "ApiKeyService.RevokeApiKey": _case(lambda a: keys.RevokeApiKeyRequest(key_id=a.thing("key_id"))),
+    "ApprovalService.ListApprovals": _case(_list_approvals, weight=2),
+    "ApprovalService.GetApproval": _case(
+        lambda a: approvals.GetApprovalRequest(approval_id=a.thing("approval_id")), weight=2
+    ),
+    "ApprovalService.DecideApproval": _case(_decide, Code.FAILED_PRECONDITION, Code.INVALID_ARGUMENT, weight=2),
+    "ConversationService.CreateConversation": _case(_create, Code.ALREADY_EXISTS),
+    "ConversationService.GetConversation": _case(
+        lambda a: conversations.GetConversationRequest(conversation_id=a.thing("conversation_id")), weight=2
+    ),
+    "ConversationService.ListConversations": _case(
+        lambda a: a.page(conversations.ListConversationsRequest(query=a.query())), weight=3
+    ),
+    "ConversationService.UpdateConversation": _case(_update, Code.ABORTED),
+    "ConversationService.DeleteConversation": _case(_delete, Code.FAILED_PRECONDITION, weight=2),
+    "ConversationService.ListMessages": _case(
+        lambda a: a.page(conversations.ListMessagesRequest(conversation_id=a.thing("conversation_id"))), weight=2
+    ),
+    "ConversationService.ForkConversation": _case(_fork, Code.ALREADY_EXISTS),
+    "ConversationService.ExportConversation": _case(
+        lambda a: conversations.ExportConversationRequest(conversation_id=a.thing("conversation_id"))
+    ),
+    "ToolService.ListTools": _case(lambda a: a.page(tools.ListToolsRequest()), is_everybodys=True),
+    "ToolService.ListToolCalls": _case(_list_calls, weight=2),
+    "ToolService.ResolveToolCall": _case(_resolve, Code.FAILED_PRECONDITION, Code.ALREADY_EXISTS, weight=2),
+    "ToolService.GetToolResult": _case(
+        lambda a: tools.GetToolResultRequest(result_id=a.thing("result_id"), offset=a.number(200), max_bytes=4096),
+        weight=2,
+    ),
+}

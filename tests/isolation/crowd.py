@@ -1,0 +1,114 @@
+"""Hundreds of users at once, each with many streams, a third of which are given up: nothing of one reaches another."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from random import Random
+
+import grpc
+from catalogue.door import Caller, issue
+from isolation.canary import canary
+from isolation.recording_tools import SLOT
+from isolation.stage import Stage
+from parley.v1 import agent_service_pb2 as agents
+from parley.v1 import run_pb2
+from rpc.chassis import Metadata, bearer
+
+CANCELLED = 0.3
+_PATH = "/parley.v1.AgentService/RunAgent"
+# In prompts, tools, notes, errors of tools and of the model.
+_COMMANDS = ("say", "mine", "slow", "keep", "find", "spend", "refuse", "break", "big")
+_STREAMS_OF_A_CHANNEL = 80
+_PATIENCE_S = 1200.0
+_MOST_EVENTS = 5
+
+
+@dataclass
+class Crowd:
+    """So many users with so many streams each; and, once it is played, what came of them."""
+
+    users: int
+    streams: int
+    whole: int = 0
+    given_up: int = 0
+    failed: int = 0
+    events: int = 0
+    seconds: float = 0.0
+    scanned: dict[str, int] = field(default_factory=dict)
+
+    def told(self) -> str:
+        """Say what was played and looked through."""
+        scanned = ", ".join(f"{where} {size // 1024} KiB" for where, size in self.scanned.items())
+        return (
+            f"crowd: {self.users} users x {self.streams} streams: {self.whole} to their end, {self.given_up} given up, "
+            f"{self.failed} failed, {self.events} events, {self.seconds:.0f} s, "
+            f"{self.users * self.streams / self.seconds:.0f} streams/s; {scanned}"
+        )
+
+
+async def play_crowd(stage: Stage, crowd: Crowd, seed: int = 1) -> Crowd:
+    """Let all of them run at once; what crossed is in the stage's world."""
+    random = Random(seed)
+    admin = Caller(stage.channel)
+    keys = {f"u{n}": bearer(await issue(admin, f"u{n}")) for n in range(crowd.users)}
+    for user_id in keys:
+        _give_secret(stage, user_id, random)
+    count = -(-crowd.users * crowd.streams // _STREAMS_OF_A_CHANNEL)
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(stage.server.address, options=options))
+            for _ in range(count)
+        ]
+        begun = time.monotonic()
+        places = ((user_id, key) for _ in range(crowd.streams) for user_id, key in keys.items())
+        await asyncio.gather(
+            *(
+                _stream(stage, crowd, channels[n % count], user_id, key, Random(f"{seed} {n}"))
+                for n, (user_id, key) in enumerate(places)
+            )
+        )
+        crowd.seconds = time.monotonic() - begun
+    stage.look_around()
+    crowd.scanned = {where: stage.world.scanned_bytes[where] for where in ("stream", "model", "tool", "log")}
+    return crowd
+
+
+def _give_secret(stage: Stage, user_id: str, random: Random) -> None:
+    secret = canary(user_id, random)
+    stage.world.secrets.add(secret)
+    own = stage.server.data_dir / "credentials" / user_id
+    own.mkdir(parents=True, mode=0o700)
+    (own / SLOT).write_text(secret, encoding="utf-8")
+    (own / SLOT).chmod(0o600)
+
+
+async def _stream(
+    stage: Stage, crowd: Crowd, channel: grpc.aio.Channel, user_id: str, key: Metadata, random: Random
+) -> None:
+    """Follow one run, to its end or until it is given up."""
+    command = random.choice(_COMMANDS)
+    text = command if command == "mine" else f"{command} {canary(user_id, random)}"
+    spec = run_pb2.RunSpec(input=[{"text": text}])  # type: ignore[list-item]  # as JSON has it
+    spec.disconnect_policy = random.choice(run_pb2.DisconnectPolicy.values())
+    most = random.randint(0, _MOST_EVENTS) if random.random() < CANCELLED else None
+    streaming: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_PATH)
+    raw = agents.RunAgentRequest(run=spec).SerializeToString()
+    call = streaming(raw, metadata=grpc.aio.Metadata(*key), timeout=_PATIENCE_S)
+    events = 0
+    try:
+        while events != most and (message := await call.read()) is not grpc.aio.EOF:
+            assert isinstance(message, bytes)
+            stage.world.scan(user_id, "stream", message)
+            stage.world.learn(user_id, agents.RunAgentResponse.FromString(message))
+            events += 1
+    except grpc.aio.AioRpcError as error:
+        crowd.failed += 1
+        stage.world.scan(user_id, "stream", repr(error).encode())
+    else:
+        crowd.whole += events != most
+        crowd.given_up += events == most
+    finally:
+        crowd.events += events
+        call.cancel()

@@ -1,0 +1,65 @@
+"""What every user has when an example begins: one of everything there is, so that there is something to steal."""
+
+import asyncio
+from random import Random
+
+from google.protobuf.message import Message
+from isolation.asker import Asker
+from isolation.cases import CASES
+from isolation.cast import Cast, Speaker
+from isolation.methods import name_of, user_methods
+from isolation.player import Player, Step
+from isolation.wire import Answer
+from parley.v1 import agent_service_pb2 as agents
+from parley.v1 import approval_service_pb2 as approvals
+from parley.v1 import conversation_service_pb2 as conversations
+from parley.v1 import run_pb2
+from parley.v1 import tool_service_pb2 as tools
+
+_PATIENCE_S = 30.0
+# To the end, but for what waits for its user or for ever.
+_COMMANDS = ("big", "keep", "say", "spend")
+_OPEN_COMMANDS = ("ask", "doubt")
+_METHODS = {method.input_type.full_name: method for method in user_methods()}
+
+
+async def give_everybody_something(player: Player, cast: Cast, random: Random) -> None:
+    """Play the first steps of all users, each user's by himself."""
+    speakers = {speaker.owner: speaker for speaker in reversed(cast.speakers.values())}
+    await asyncio.gather(*(_give(player, speaker, Random(random.random())) for speaker in speakers.values()))
+
+
+async def _give(player: Player, speaker: Speaker, random: Random) -> None:
+    await asyncio.gather(
+        *(_run(player, speaker, random, command, "run_finished") for command in _COMMANDS),
+        *(_run(player, speaker, random, command, "tool_call_started") for command in _OPEN_COMMANDS),
+    )
+    asker = Asker(random, player.world, speaker)
+    for request in (
+        conversations.CreateConversationRequest(title=asker.words()),
+        approvals.ListApprovalsRequest(),
+        tools.ListToolCallsRequest(page_size=2),
+        agents.ListRunsRequest(page_size=2),
+        conversations.ListConversationsRequest(page_size=2),
+    ):
+        await player.play_step(step_of(speaker, request, asker))
+
+
+async def _run(player: Player, speaker: Speaker, random: Random, command: str, until: str) -> None:
+    asker = Asker(random, player.world, speaker)
+    spec = run_pb2.RunSpec(input=[{"text": f"{command} {asker.words()}"}])  # type: ignore[list-item]  # as JSON has it
+    answer = await player.play_step(step_of(speaker, agents.RunAgentRequest(run=spec), asker))
+    async with asyncio.timeout(_PATIENCE_S):
+        while answer.code is None and not _has(answer, until):  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+
+
+def step_of(speaker: Speaker, request: Message, asker: Asker) -> Step:
+    """Make the step that is this request of a speaker's own."""
+    method = _METHODS[request.DESCRIPTOR.full_name]
+    return Step(method, CASES[name_of(method)], speaker, request, speaker.owner, asker.name_of_request())
+
+
+def _has(answer: Answer, kind: str) -> bool:
+    events = [agents.RunAgentResponse.FromString(raw).event for raw in answer.messages]
+    return any(event.WhichOneof("event") == kind for event in events)

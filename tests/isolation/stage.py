@@ -1,0 +1,123 @@
+"""Where it is played: a real server in a process of its own, a model behind it, and all that either of them writes."""
+
+import asyncio
+import contextlib
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import grpc
+from isolation.canary import canary, owners_in
+from isolation.cast import Cast, make_cast
+from isolation.echo_model import EchoModel
+from isolation.recording_tools import RECORD, SLOT
+from isolation.world import World
+from server_process import ServerProcess
+
+_PROGRAM = (sys.executable, str(Path(__file__).with_name("planted_server.py")))
+_ENVIRONMENT = {
+    "PARLEY_TOOLS__MODULES": "isolation.recording_tools",
+    "PARLEY_MODEL__API_KEY": "none",
+    "PARLEY_MODEL__NAME": "echo",
+    "PARLEY_SERVER__DRAIN_GRACE_S": "0.2",
+    "PARLEY_LOG__FORMAT": "json",
+}
+# What a log may have of a request: the name that the caller gave it.
+_LOGGED_NAME = re.compile(rb'"request_id": ?"[^"]*"')
+_CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
+
+
+@dataclass
+class Stage:
+    """An open stage. `plant` names the leak that its server has; `jitter` seeds how its tasks are held up."""
+
+    server: ServerProcess
+    world: World
+    channel: grpc.aio.Channel
+    casts: int = 0
+    _read: dict[Path, int] = field(default_factory=dict)
+
+    async def cast(self, random: Random) -> Cast:
+        """Bring on users that nobody has heard of, each with a secret for his tools."""
+        self.casts += 1
+        cast = await make_cast(self.channel, self.casts)
+        # Whoever revokes a key must not take away those that the play is played with.
+        self.world.reserved |= {speaker.key_id for speaker in cast.speakers.values()}
+        for owner in cast.owners:
+            secret = canary(owner, random)
+            self.world.secrets.add(secret)
+            own = self.server.data_dir / "credentials" / owner
+            own.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (own / SLOT).write_text(secret, encoding="utf-8")
+            (own / SLOT).chmod(0o600)
+        return cast
+
+    async def restart(self, *, kill: bool) -> None:
+        """End the server, as a crash does or as an operator, and start it again on the same data."""
+        await self.channel.close()
+        await asyncio.to_thread(self.server.kill if kill else self.server.stop)
+        await asyncio.to_thread(self.server.start)
+        self.channel = grpc.aio.insecure_channel(self.server.address, options=_CHANNEL_OPTIONS)
+
+    def look_around(self) -> None:
+        """Look through what the server and its tools have written since the last time."""
+        for line in self._news(self.server.data_dir / "test-server.log"):
+            self.world.scanned_bytes["log"] += len(line)
+            for _, word in owners_in(_LOGGED_NAME.sub(b"", line)):
+                self.world.leak("log", f"has {word}: {line.decode(errors='replace')[:300]}")
+            if b'"internal_error"' in line or b"Traceback" in line:
+                self.world.fault(line.decode(errors="replace")[:500])
+        for line in self._news(self.server.data_dir / RECORD):
+            self._judge_call(line)
+
+    def _judge_call(self, line: bytes) -> None:
+        """Hold a tool's call to the user it was made for: words, secret and context are his."""
+        call = json.loads(line)
+        self.world.scanned_bytes["tool"] += len(line)
+        user_id = call["user_id"]
+        for owner, word in owners_in(line):
+            if owner != user_id:
+                self.world.leak("tool call", f"{call['tool']} for {user_id} is given {word}")
+        if call["secret"] and (not call["secret"].startswith(f"cnry{user_id}x")):
+            self.world.leak("tool call", f"{call['tool']} for {user_id} is given another's secret")
+        run = self.world.things.get(call["run_id"])
+        if run is not None and run.owner != user_id:
+            self.world.leak("tool call", f"{call['tool']} in a run of {run.owner}'s is made for {user_id}")
+
+    def _news(self, path: Path) -> list[bytes]:
+        """Return the whole lines that a file has got."""
+        if not path.exists():
+            return []
+        with path.open("rb") as file:
+            file.seek(self._read.get(path, 0))
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._read[path] = self._read.get(path, 0) + len(whole) + len(end)
+        return whole.split(b"\n") if whole else []
+
+
+@contextlib.asynccontextmanager
+async def open_stage(
+    data_dir: Path, environment: Mapping[str, str] | None = None, *, plant: str = "", jitter: int = 0
+) -> AsyncIterator[Stage]:
+    """Serve for a block."""
+    world = World()
+    async with EchoModel(world) as model:
+        added = {
+            **_ENVIRONMENT,
+            "PARLEY_MODEL__BASE_URL": model.base_url,
+            "CANARY_PLANT": plant,
+            "CANARY_JITTER": str(jitter),
+            **(environment or {}),
+        }
+        server = ServerProcess(data_dir, environment=added, program=_PROGRAM)
+        await asyncio.to_thread(server.start)
+        stage = Stage(server, world, grpc.aio.insecure_channel(server.address, options=_CHANNEL_OPTIONS))
+        try:
+            yield stage
+        finally:
+            await stage.channel.close()
+            await asyncio.to_thread(server.kill)

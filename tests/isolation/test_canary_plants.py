@@ -1,0 +1,26 @@
+"""Calibration: a server with a leak in it is found out. Here for some leaks; `make canary` plants them all."""
+
+import re
+from pathlib import Path
+
+import pytest
+from isolation.calibration import Caught, find_out
+from isolation.plants import PLANTS
+
+# One of each kind: a list, a token, a context, what the model is told.
+SAMPLE = ("list_runs", "page_tokens", "tool_context", "history")
+LEAST = 25
+TABLE = Path(__file__).parents[2] / "docs" / "isolation.md"
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+async def test_a_planted_leak_is_found(name: str, tmp_path: Path) -> None:
+    found = await find_out(PLANTS[name], tmp_path)
+    assert isinstance(found, Caught)
+    assert found.leak
+
+
+def test_there_are_leaks_of_every_kind_and_the_guide_has_all_of_them() -> None:
+    told = re.findall(r"^\| `(\w+)` \|.*\| (.+?) \|", TABLE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(PLANTS) >= LEAST
+    assert [name for name, _ in told] == list(PLANTS)
