@@ -89,7 +89,7 @@ class Asker:
 
     def prompt(self) -> content_pb2.ContentPart:
         """Return what the user says: a command, a word of his, and now and then an id of anybody's."""
-        command = self.random.choice([*PLAIN_COMMANDS, *ID_COMMANDS])
+        command = self.random.choice([*PLAIN_COMMANDS, *ID_COMMANDS, *ID_COMMANDS])
         if command == "mine":
             # The very same words from everybody: answers may not be kept by them.
             return content_pb2.ContentPart(text="mine")

@@ -149,6 +149,7 @@ CASES: dict[str, Case] = {
     "ApiKeyService.ListApiKeys": _case(lambda a: a.page(keys.ListApiKeysRequest()), is_everybodys=True),
     "ApiKeyService.RotateApiKey": _case(
         lambda a: keys.RotateApiKeyRequest(key_id=a.thing("key_id"), request_id=a.request_id()),
+        Code.NOT_FOUND,  # one that is revoked
         Code.FAILED_PRECONDITION,
         Code.ALREADY_EXISTS,
     ),

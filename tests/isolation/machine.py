@@ -14,7 +14,7 @@ from isolation.cases import CASES
 from isolation.cast import ROLES, Cast
 from isolation.methods import name_of, user_methods
 from isolation.player import Player
-from isolation.prologue import give_everybody_something
+from isolation.prologue import give_everybody_something, look_again
 from isolation.reckoning import reckon
 from isolation.stage import Stage
 from isolation.wire import Wire
@@ -75,15 +75,16 @@ class IsolationMachine(RuleBasedStateMachine):
             case "hang up":
                 self.on_loop(self._wire.hang_up())
             case "kill" | "drain":
-                self.on_loop(self._restart(kill=deed == "kill"))
+                self.on_loop(self._restart(random, kill=deed == "kill"))
             case _:
                 speaker = self._cast.speakers[role]
                 self.on_loop(self._player.play(_METHODS[deed], speaker, random))
         self.look()
 
-    async def _restart(self, *, kill: bool) -> None:
+    async def _restart(self, random: Random, *, kill: bool) -> None:
         await self._wire.hang_up()
         await self.stage.restart(kill=kill)
+        await look_again(self._player, self._cast, random)
 
     def look(self) -> None:
         """Raise FoundError for what has been found."""

@@ -17,16 +17,17 @@ from parley_server.llm.openai_service import OpenAIService
 from parley_server.rpc.interceptors.request_context import ContextBinder
 from parley_server.runs.engine import RunEngine
 from parley_server.storage.page import Page
-from parley_server.storage.sql import archive, deletion, request_ids, search
+from parley_server.storage.sql import archive, request_ids, search
+from parley_server.storage.sql import conversations as conversation_repository
 from parley_server.storage.sql.conversations import SqlConversationRepository
 from parley_server.storage.sql.notes import SqlNoteRepository
 from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.recorded_calls import SqlToolCallRepository
 from parley_server.storage.sql.store import SqlStore
-from parley_server.storage.sql.tables import conversations, messages, run_archive, run_journal, tool_results
+from parley_server.storage.sql.tables import conversations, messages, tool_results
 from parley_server.tools.credentials.chain import CredentialChain
 from parley_server.tools.executions import Executions
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 _CONVERSATION = conversations.c.conversation_id
 
@@ -217,8 +218,17 @@ def _pages_by_seq() -> None:
     )
 
 
-def _forgets_events() -> None:
-    deletion._OF_RUNS = tuple(table for table in deletion._OF_RUNS if table not in {run_archive, run_journal})  # type: ignore[assignment]  # fewer than before
+def _copies_of_events(original: Any) -> Any:
+    copied = text(
+        "INSERT OR IGNORE INTO tool_result_contents (result_id, content) SELECT run_id || first_seq, frames "
+        "FROM run_archive WHERE run_id IN (SELECT run_id FROM runs WHERE conversation_id = :conversation_id)"
+    )
+
+    def leaky(connection: Any, user_id: str, conversation_id: str, now: int) -> Any:
+        connection.execute(copied, {"conversation_id": conversation_id})
+        return original(connection, user_id, conversation_id, now)
+
+    return leaky
 
 
 def _contexts_of_the_first() -> None:
@@ -311,7 +321,11 @@ PLANTS_OF_STATE = (
         replaced(CredentialChain, "find", lambda find: remembering(find, lambda _self, _user_id, slot: slot)),
     ),
     Plant("log", "the log has what users ask", replaced(RunEngine, "start", _words_in_the_log)),
-    Plant("deleted_events", "a deletion leaves the events", _forgets_events),
+    Plant(
+        "deleted_events",
+        "a deletion leaves a copy of the events",
+        replaced(conversation_repository, "delete_conversation", _copies_of_events),
+    ),
     Plant(
         "deleted_words",
         "a deletion leaves the words of the search",

@@ -12,8 +12,8 @@ from isolation.player import Player, Step
 from isolation.wire import Answer
 from parley.v1 import agent_service_pb2 as agents
 from parley.v1 import approval_service_pb2 as approvals
+from parley.v1 import content_pb2, run_pb2
 from parley.v1 import conversation_service_pb2 as conversations
-from parley.v1 import run_pb2
 from parley.v1 import tool_service_pb2 as tools
 
 _PATIENCE_S = 30.0
@@ -29,12 +29,25 @@ async def give_everybody_something(player: Player, cast: Cast, random: Random) -
     await asyncio.gather(*(_give(player, speaker, Random(random.random())) for speaker in speakers.values()))
 
 
+async def look_again(player: Player, cast: Cast, random: Random) -> None:
+    """Have everybody follow the first of his runs anew, from a log that no memory has any more."""
+    for speaker in {speaker.owner: speaker for speaker in cast.speakers.values()}.values():
+        if runs := player.world.of(speaker.owner, "run_id"):
+            request = agents.WatchRunRequest(run_id=runs[0].thing_id)
+            await player.play_step(step_of(speaker, request, Asker(random, player.world, speaker)))
+
+
 async def _give(player: Player, speaker: Speaker, random: Random) -> None:
     await asyncio.gather(
         *(_run(player, speaker, random, command, "run_finished") for command in _COMMANDS),
         *(_run(player, speaker, random, command, "tool_call_started") for command in _OPEN_COMMANDS),
     )
+    # The same question of everybody, to the letter, about what each has said before.
     asker = Asker(random, player.world, speaker)
+    before = player.world.of(speaker.owner, "conversation_id")[0].thing_id
+    await _follow(
+        player, speaker, asker, run_pb2.RunSpec(conversation_id=before, input=[_said("mine")]), "run_finished"
+    )
     for request in (
         conversations.CreateConversationRequest(title=asker.words()),
         approvals.ListApprovalsRequest(),
@@ -47,11 +60,18 @@ async def _give(player: Player, speaker: Speaker, random: Random) -> None:
 
 async def _run(player: Player, speaker: Speaker, random: Random, command: str, until: str) -> None:
     asker = Asker(random, player.world, speaker)
-    spec = run_pb2.RunSpec(input=[{"text": f"{command} {asker.words()}"}])  # type: ignore[list-item]  # as JSON has it
+    await _follow(player, speaker, asker, run_pb2.RunSpec(input=[_said(f"{command} {asker.words()}")]), until)
+
+
+async def _follow(player: Player, speaker: Speaker, asker: Asker, spec: run_pb2.RunSpec, until: str) -> None:
     answer = await player.play_step(step_of(speaker, agents.RunAgentRequest(run=spec), asker))
     async with asyncio.timeout(_PATIENCE_S):
         while answer.code is None and not _has(answer, until):  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
+
+
+def _said(text: str) -> content_pb2.ContentPart:
+    return content_pb2.ContentPart(text=text)
 
 
 def step_of(speaker: Speaker, request: Message, asker: Asker) -> Step:
