@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 from grpc import StatusCode as Code
 from isolation.asker import Asker
+from parley.v1 import account_service_pb2 as accounts
 from parley.v1 import admin_service_pb2 as admin
 from parley.v1 import agent_service_pb2 as agents
 from parley.v1 import api_key_service_pb2 as keys
 from parley.v1 import approval_pb2, run_pb2, tool_pb2
 from parley.v1 import approval_service_pb2 as approvals
 from parley.v1 import conversation_service_pb2 as conversations
+from parley.v1 import delegation_service_pb2 as delegation
 from parley.v1 import tool_service_pb2 as tools
 
 
@@ -20,17 +22,23 @@ class Case:
     """A request out of anything anybody has, and how often it is made beside the others.
 
     `answers` are the statuses that may come besides OK where all that the request names is the speaker's own.
-    `is_everybodys` says that what it lists is the same for all, and so are its page tokens.
+    `is_everybodys` says that what it lists is the same for all, and so are its page tokens. `tells_ids` says that it
+    is told, by right, which things others have, though never what is in them.
     """
 
     build: Callable[[Asker], Message]
     answers: frozenset[Code] = frozenset()
     weight: int = 1
     is_everybodys: bool = False
+    tells_ids: bool = False
 
 
-def _case(build: Callable[[Asker], Message], *answers: Code, weight: int = 1, is_everybodys: bool = False) -> Case:
-    return Case(build, frozenset(answers), weight, is_everybodys)
+def _case(build: Callable[[Asker], Message], *answers: Code, weight: int = 1) -> Case:
+    return Case(build, frozenset(answers), weight)
+
+
+def _of_everybody(build: Callable[[Asker], Message], *, tells_ids: bool = False) -> Case:
+    return Case(build, is_everybodys=True, tells_ids=tells_ids)
 
 
 def _start(a: Asker) -> Message:
@@ -130,11 +138,46 @@ def _delete(a: Asker) -> Message:
     )
 
 
+def _update_account(a: Asker) -> Message:
+    request = accounts.UpdateAccountRequest()
+    request.account.display_name = a.words()
+    request.account.time_zone = a.random.choice(["", "Europe/Berlin", "Asia/Tokyo"])
+    request.account.etag = a.etag()
+    request.update_mask.paths.extend(["display_name", "time_zone"])
+    return request
+
+
+def _erase(a: Asker) -> Message:
+    # Never one who plays: erasing him has tests of its own.
+    is_admin = a.speaker.role == "admin"
+    user_id = f"spare{a.random.getrandbits(32):08x}" if is_admin else a.random.choice(a.speaker.strangers)
+    return accounts.EraseAccountRequest(user_id=user_id, confirmation=user_id)
+
+
+def _issue_token(a: Asker) -> Message:
+    user_id = a.random.choice(a.speaker.strangers) if a.random.random() < 0.5 else a.speaker.owner
+    return delegation.IssueDelegationTokenRequest(user_id=user_id, scopes=["runs:read"])
+
+
+def names_stranger(request: Message, strangers: tuple[str, ...]) -> bool:
+    """Tell whether a request is to do something for a user whom its caller may not speak for."""
+    if isinstance(request, accounts.EraseAccountRequest | delegation.IssueDelegationTokenRequest):
+        return request.user_id in strangers
+    return False
+
+
 _BUSY = (Code.FAILED_PRECONDITION, Code.RESOURCE_EXHAUSTED, Code.ALREADY_EXISTS)
 
 CASES: dict[str, Case] = {
+    "AccountService.GetAccount": _case(lambda _: accounts.GetAccountRequest()),
+    "AccountService.UpdateAccount": _case(_update_account, Code.ABORTED),
+    "AccountService.ExportAccount": _case(lambda _: accounts.ExportAccountRequest()),
+    "AccountService.EraseAccount": _case(_erase),
+    "AdminService.ListAuditEvents": _of_everybody(lambda a: a.page(admin.ListAuditEventsRequest()), tells_ids=True),
+    "DelegationService.IssueDelegationToken": _case(_issue_token, Code.FAILED_PRECONDITION),
+    "DelegationService.ListDelegationKeys": _of_everybody(lambda a: a.page(delegation.ListDelegationKeysRequest())),
     "AdminService.GetServerInfo": _case(lambda _: admin.GetServerInfoRequest()),
-    "AgentService.ListAgents": _case(lambda a: a.page(agents.ListAgentsRequest()), is_everybodys=True),
+    "AgentService.ListAgents": _of_everybody(lambda a: a.page(agents.ListAgentsRequest())),
     "AgentService.GetAgent": _case(lambda _: agents.GetAgentRequest(agent_id="assistant")),
     "AgentService.StartRun": _case(_start, *_BUSY, weight=4),
     "AgentService.RunAgent": _case(_run, *_BUSY, weight=4),
@@ -146,7 +189,7 @@ CASES: dict[str, Case] = {
     "AgentService.CancelRun": _case(lambda a: agents.CancelRunRequest(run_id=a.thing("run_id"), reason=a.words())),
     "AgentService.SteerRun": _case(_steer, *_BUSY, weight=2),
     "ApiKeyService.CreateApiKey": _case(_create_key, Code.ALREADY_EXISTS),
-    "ApiKeyService.ListApiKeys": _case(lambda a: a.page(keys.ListApiKeysRequest()), is_everybodys=True),
+    "ApiKeyService.ListApiKeys": _of_everybody(lambda a: a.page(keys.ListApiKeysRequest())),
     "ApiKeyService.RotateApiKey": _case(
         lambda a: keys.RotateApiKeyRequest(key_id=a.thing("key_id"), request_id=a.request_id()),
         Code.NOT_FOUND,  # one that is revoked
@@ -175,7 +218,7 @@ CASES: dict[str, Case] = {
     "ConversationService.ExportConversation": _case(
         lambda a: conversations.ExportConversationRequest(conversation_id=a.thing("conversation_id"))
     ),
-    "ToolService.ListTools": _case(lambda a: a.page(tools.ListToolsRequest()), is_everybodys=True),
+    "ToolService.ListTools": _of_everybody(lambda a: a.page(tools.ListToolsRequest())),
     "ToolService.ListToolCalls": _case(_list_calls, weight=2),
     "ToolService.ResolveToolCall": _case(_resolve, Code.FAILED_PRECONDITION, Code.ALREADY_EXISTS, weight=2),
     "ToolService.GetToolResult": _case(

@@ -9,7 +9,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from isolation.asker import Asker
-from isolation.cases import CASES, Case
+from isolation.cases import CASES, Case, names_stranger
 from isolation.cast import Speaker
 from isolation.learning import learn
 from isolation.stage import Stage
@@ -20,8 +20,8 @@ from parley.v1 import conversation_service_pb2 as conversations
 
 Code = grpc.StatusCode
 # What a server says that is stopping, or behind: nothing of whose a thing is.
-_ELSEWHERE = {Code.UNAVAILABLE, Code.CANCELLED, Code.DEADLINE_EXCEEDED}
-_NEVER = {Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS, Code.UNIMPLEMENTED, Code.UNAUTHENTICATED}
+_ELSEWHERE = {Code.UNAVAILABLE, Code.CANCELLED, Code.DEADLINE_EXCEEDED, Code.UNIMPLEMENTED}
+_NEVER = {Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS, Code.UNAUTHENTICATED}
 _CLAIMS = 0.04
 
 
@@ -111,12 +111,12 @@ class Player:
         response_type = GetMessageClass(step.method.output_type)
 
         def seen(raw: bytes) -> None:
-            self.world.scan(step.speaker.owner, step.name, raw)
+            self.world.scan(step.speaker.owner, step.name, raw, ids=not step.case.tells_ids)
             self.world.learn_notes(step.speaker.owner, raw)
 
         def seen_message(raw: bytes) -> None:
             seen(raw)
-            if not step.is_stranger:
+            if not step.is_stranger and not step.case.tells_ids:
                 self.world.learn(step.speaker.owner, response_type.FromString(raw))
 
         metadata = (*step.speaker.claiming(step.claimed), ("x-request-id", step.request_name))
@@ -143,6 +143,8 @@ class Player:
             self._expect(step, answer, code is Code.PERMISSION_DENIED, f"let in as {step.claimed}")
         elif not may_call(step.speaker, step.method):
             self._expect(step, answer, code is Code.PERMISSION_DENIED, "let in without the scope")
+        elif names_stranger(step.request, step.speaker.strangers):
+            self._expect(step, answer, code is not Code.OK, "does something for a user who is not his")
         elif standing is Standing.NOT_HIS:
             may_be_missing = bool(getattr(step.request, "allow_missing", False))
             self._expect(step, answer, code is not Code.OK or may_be_missing, "what is not his is found")

@@ -18,7 +18,7 @@ from parley.v1 import tool_service_pb2 as tools
 
 _PATIENCE_S = 30.0
 # To the end, but for what waits for its user or for ever.
-_COMMANDS = ("big", "keep", "say", "spend")
+_COMMANDS = ("big", "keep", "spend")
 _OPEN_COMMANDS = ("ask", "doubt")
 _METHODS = {method.input_type.full_name: method for method in user_methods()}
 
@@ -38,16 +38,15 @@ async def look_again(player: Player, cast: Cast, random: Random) -> None:
 
 
 async def _give(player: Player, speaker: Speaker, random: Random) -> None:
+    told = await _run(player, speaker, random, "say", "run_finished")
     await asyncio.gather(
         *(_run(player, speaker, random, command, "run_finished") for command in _COMMANDS),
         *(_run(player, speaker, random, command, "tool_call_started") for command in _OPEN_COMMANDS),
     )
-    # The same question of everybody, to the letter, about what each has said before.
     asker = Asker(random, player.world, speaker)
-    before = player.world.of(speaker.owner, "conversation_id")[0].thing_id
-    await _follow(
-        player, speaker, asker, run_pb2.RunSpec(conversation_id=before, input=[_said("mine")]), "run_finished"
-    )
+    # The same question of everybody, to the letter, about what each has said before.
+    again = run_pb2.RunSpec(conversation_id=_conversation_of(told), input=[_said("mine")])
+    await _follow(player, speaker, asker, again, "run_finished")
     for request in (
         conversations.CreateConversationRequest(title=asker.words()),
         approvals.ListApprovalsRequest(),
@@ -58,16 +57,21 @@ async def _give(player: Player, speaker: Speaker, random: Random) -> None:
         await player.play_step(step_of(speaker, request, asker))
 
 
-async def _run(player: Player, speaker: Speaker, random: Random, command: str, until: str) -> None:
+async def _run(player: Player, speaker: Speaker, random: Random, command: str, until: str) -> Answer:
     asker = Asker(random, player.world, speaker)
-    await _follow(player, speaker, asker, run_pb2.RunSpec(input=[_said(f"{command} {asker.words()}")]), until)
+    return await _follow(player, speaker, asker, run_pb2.RunSpec(input=[_said(f"{command} {asker.words()}")]), until)
 
 
-async def _follow(player: Player, speaker: Speaker, asker: Asker, spec: run_pb2.RunSpec, until: str) -> None:
+async def _follow(player: Player, speaker: Speaker, asker: Asker, spec: run_pb2.RunSpec, until: str) -> Answer:
     answer = await player.play_step(step_of(speaker, agents.RunAgentRequest(run=spec), asker))
     async with asyncio.timeout(_PATIENCE_S):
         while answer.code is None and not _has(answer, until):  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
+    return answer
+
+
+def _conversation_of(answer: Answer) -> str:
+    return agents.RunAgentResponse.FromString(answer.messages[0]).event.conversation_id
 
 
 def _said(text: str) -> content_pb2.ContentPart:

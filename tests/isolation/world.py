@@ -72,8 +72,8 @@ class World:
         """Keep what breaks another promise than that of isolation."""
         self.faults.append(what)
 
-    def scan(self, owner: str, where: str, raw: bytes) -> None:
-        """Look through what a user is shown for what is another's."""
+    def scan(self, owner: str, where: str, raw: bytes, *, ids: bool = True) -> None:
+        """Look through what a user is shown for what is another's; `ids` are left out where all may be told."""
         self.scanned_bytes[where.partition(" ")[0]] += len(raw)
         for whose, word in owners_in(raw):
             if whose != owner or word in self.secrets:
@@ -81,7 +81,7 @@ class World:
         for whose, name in requesters_in(raw):
             if whose not in {owner, ADMIN} and owner != ADMIN:
                 self.leak(where, f"{owner} is shown {name}")
-        for _, thing_id in ids_in(raw):
+        for _, thing_id in ids_in(raw) if ids else ():
             thing = self.things.get(thing_id)
             if thing is not None and thing.owner != owner and (owner, thing_id) not in self.uttered:
                 self.leak(where, f"{owner} is shown {thing_id}, which is {thing.owner}'s")
