@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from isolation.cases import CASES
 from isolation.cast import ROLES, Cast
@@ -125,14 +124,14 @@ def run_machine(stage: Stage, loop: asyncio.AbstractEventLoop, *, examples: int,
                 report_multiple_bugs=False,
             ),
         )
-    except Flaky:
-        # What was found is in the world; hypothesis complains that the same steps do not find it twice.
-        raise_found(stage)
+    except Exception as error:
+        # What was found is in the world; hypothesis may complain besides that the same steps do not find it twice.
+        raise_found(stage, error)
         raise
 
 
-def raise_found(stage: Stage) -> None:
-    """Raise FoundError for what has been found on a stage so far."""
+def raise_found(stage: Stage, error: Exception | None = None) -> None:
+    """Raise FoundError, from an error where there is one, for what has been found on a stage so far."""
     found = [*map(str, stage.world.leaks), *stage.world.faults]
     if found:
-        raise FoundError("\n".join(found[:5]))
+        raise FoundError("\n".join(found[:5])) from error

@@ -71,7 +71,8 @@ async def _follow(player: Player, speaker: Speaker, asker: Asker, spec: run_pb2.
 
 
 def _conversation_of(answer: Answer) -> str:
-    return agents.RunAgentResponse.FromString(answer.messages[0]).event.conversation_id
+    events = [agents.RunAgentResponse.FromString(raw).event for raw in answer.messages]
+    return events[0].conversation_id if events else ""
 
 
 def _said(text: str) -> content_pb2.ContentPart:
