@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from random import Random
@@ -32,7 +33,7 @@ class Crowd:
     streams: int
     whole: int = 0
     given_up: int = 0
-    failed: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
     events: int = 0
     seconds: float = 0.0
     scanned: dict[str, int] = field(default_factory=dict)
@@ -42,7 +43,7 @@ class Crowd:
         scanned = ", ".join(f"{where} {size // 1024} KiB" for where, size in self.scanned.items())
         return (
             f"crowd: {self.users} users x {self.streams} streams: {self.whole} to their end, {self.given_up} given up, "
-            f"{self.failed} failed, {self.events} events, {self.seconds:.0f} s, "
+            f"{self.failed.total()} failed {dict(self.failed)}, {self.events} events, {self.seconds:.0f} s, "
             f"{self.users * self.streams / self.seconds:.0f} streams/s; {scanned}"
         )
 
@@ -104,7 +105,7 @@ async def _stream(
             stage.world.learn(user_id, agents.RunAgentResponse.FromString(message))
             events += 1
     except grpc.aio.AioRpcError as error:
-        crowd.failed += 1
+        crowd.failed[f"{error.code().name} {error.details()}"] += 1
         stage.world.scan(user_id, "stream", repr(error).encode())
     else:
         crowd.whole += events != most
