@@ -1,9 +1,9 @@
 """Secrets stay where they were put: all bytes that the tests' servers leave behind are searched for every secret.
 
-Nothing has to be registered. A secret is what a test gives as one: an API key, by its form; the text of a SecretStr in
-this process; what a process is given in a variable of its environment that is named like one; the keys in settings
-files; the files of users' credentials and of hash keys. They are searched for in every file below the session's
-temporary directories, in what PostgreSQL leaves, and in what pytest captures.
+Nothing has to be registered. A secret is what a test gives as one: an API key and a token (JWT), by their form; the
+text of a SecretStr in this process; what a process is given in a variable of its environment that is named like one;
+the keys in settings files; the files of users' credentials and of hash keys. They are searched for in every file below
+the session's temporary directories, in what PostgreSQL leaves, and in what pytest captures.
 """
 
 import hashlib
@@ -21,8 +21,12 @@ from pathlib import Path
 MIN_CHARS = 12
 MIN_DISTINCT = 8
 _SMALL_BYTES = 64 * 1024
-_API_KEY_FORM = "parley_[0-9A-Za-z]{12}_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}"
-API_KEY = re.compile(_API_KEY_FORM.encode())
+# What nobody has to give: they are secrets wherever they come from.
+FORMS = {
+    "an API key": "parley_[0-9A-Za-z]{12}_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}",
+    "a token": r"eyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]{20,}",
+}
+_FORMS = {what: re.compile(form.encode()) for what, form in FORMS.items()}
 _NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
 _IN_SETTINGS = re.compile(r'^\s*(?:api_key|hash_key|token|password)\s*=\s*"([^"\n]+)"', re.MULTILINE)
 # Where secrets are stored on purpose, and by whom.
@@ -110,7 +114,7 @@ def _suspects(folder: Path, wanted: Collection[bytes]) -> Collection[Path]:
     if (grep := shutil.which("grep")) is None:
         return list(_files(folder))
     found: set[Path] = set()
-    for form, patterns in (("-E", [_API_KEY_FORM.encode()]), ("-F", lines)):
+    for form, patterns in (("-E", [form.encode() for form in FORMS.values()]), ("-F", lines)):
         command = [grep, "-rlsaZ", form, "-f", "-", str(folder)]
         done = subprocess.run(
             command, input=b"\n".join(patterns), env={"LC_ALL": "C"}, capture_output=True, check=False
@@ -133,8 +137,9 @@ def _problems_in(file: Path, wanted: Collection[bytes]) -> Iterator[str]:
 
 
 def _problems(content: bytes | mmap.mmap, wanted: Iterable[bytes]) -> Iterator[str]:
-    if match := API_KEY.search(content):
-        yield f"an API key, parley_{match[0][7:19].decode()}, at byte {match.start()}"
+    for what, form in _FORMS.items():
+        if match := form.search(content):
+            yield f"{what} that begins with {match[0][:10]!r}, at byte {match.start()}"
     for secret in wanted:
         if (place := content.find(secret)) >= 0:
             yield f"a secret of {len(secret)} bytes that begins with {secret[:3]!r}, at byte {place}"

@@ -11,7 +11,7 @@ import secret_scan
 ROOT = Path(__file__).resolve().parents[2]
 # Tests of a session of their own. Each leaves a secret where nobody should find it.
 PLANTED = """
-import os, sqlite3, subprocess, sys
+import jwt, os, sqlite3, subprocess, sys
 from parley_server.auth.api_key import PresentedKey
 from parley_server.auth.hash_key import load_hash_key
 from pydantic import SecretStr
@@ -19,6 +19,9 @@ from nursery import begun
 
 def test_key(tmp_path):
     (tmp_path / "server.log").write_text(f'{{"event": "call", "peer": "{PresentedKey.mint().text}"}}')
+
+def test_token(tmp_path):
+    (tmp_path / "server.log").write_text(jwt.encode({"sub": "ann"}, "k" * 32, "HS256"))
 
 def test_text(tmp_path):
     with sqlite3.connect(tmp_path / "parley.db") as database:
@@ -85,10 +88,11 @@ def test_what_is_planted_fails_the_session_by_the_name_of_its_file(tmp_path: Pat
         "test_key0/server.log",
         "test_settings0/copy",
         "test_text0/parley.db",
+        "test_token0/server.log",
     ]
     assert "planted-" not in "".join(found)
     assert "secrets are in what is said" in said
-    assert "1 failed, 7 passed, 1 error" in said
+    assert "1 failed, 8 passed, 1 error" in said
 
 
 def test_a_session_without_leaks_passes(tmp_path: Path) -> None:
