@@ -12,8 +12,8 @@ from parley_server.storage.sql.tables import metadata
 
 # How a table may say whose its rows are. Whoever has another word adds it.
 USER_COLUMNS = {"user_id", "subject"}
-# What outlives a user: who did what, without what he wrote.
-KEPT = {"audit_log"}
+# What outlives a user: who did what, without what he wrote, and the limits that administrators set.
+KEPT = {"audit_log", "budgets"}
 
 
 def test_every_table_with_a_user_is_exported_or_said_not_to_be() -> None:
@@ -71,7 +71,7 @@ async def test_rows_are_told_table_by_table_without_secrets_and_all_of_them(
         await user.notes.add(f"more {number}")
     rows = [each async for each in user.account.rows()]
     kinds = [row.kind for row in rows]
-    assert list(dict.fromkeys(kinds)) == ["notes", "apiKeys", "requestIds"]
+    assert list(dict.fromkeys(kinds)) == ["notes", "apiKeys", "usageDays", "requestIds"]
     assert (kinds.count("notes"), kinds.count("apiKeys"), kinds.count("requestIds")) == (290, 1, 42)
     assert not any("his" in str(row.columns.values()).split("'") for row in rows)
     [key] = [row.columns for row in rows if row.kind == "apiKeys"]

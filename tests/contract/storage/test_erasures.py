@@ -80,7 +80,7 @@ async def test_no_row_and_no_byte_is_left_and_others_keep_everything(
         filled = await tables_of(engine)
         kept = others(filled, "ann")
         untouched = {name for name in filled if filled[name] == kept[name]}
-        assert untouched == {"audit_log", "erasures", "steers"}
+        assert untouched == {"audit_log", "budgets", "erasures", "quota_holds", "steers"}
         await store.worker.appender(run.run_id).finish(answer("x"))
         await store.api_keys.create(service_key("ann"))
         await erase(store, "ann")
