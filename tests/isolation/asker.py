@@ -52,7 +52,11 @@ class Asker:
         if self.random.random() < 0.5:
             return ""
         used = list(self.world.request_ids)
-        return self.random.choice(used[-50:]) if used and self.random.random() < 0.5 else f"r{self.words()}"
+        return (
+            self.random.choice(used[-50:])
+            if used and self.random.random() < 0.5
+            else f"r{self.random.getrandbits(64):016x}"
+        )
 
     def etag(self) -> str:
         """Return none, or one that somebody was told."""

@@ -15,6 +15,7 @@ from parley.v1 import approval_service_pb2 as approvals
 from parley.v1 import conversation_service_pb2 as conversations
 from parley.v1 import delegation_service_pb2 as delegation
 from parley.v1 import tool_service_pb2 as tools
+from parley.v1 import usage_service_pb2 as usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +160,28 @@ def _issue_token(a: Asker) -> Message:
     return delegation.IssueDelegationTokenRequest(user_id=user_id, scopes=["runs:read"])
 
 
+def _usage(a: Asker) -> Message:
+    request = usage.GetUsageRequest(group_by=[usage.USAGE_GROUPING_PRINCIPAL, usage.USAGE_GROUPING_KEY])
+    match a.random.randrange(3):
+        case 0:
+            request.user_id = a.random.choice([a.speaker.owner, *a.speaker.strangers])
+        case 1 if a.speaker.role == "admin":
+            request.all_users = True
+    return a.page(request)
+
+
+def _set_budget(a: Asker) -> Message:
+    request = usage.SetBudgetRequest()
+    request.budget.user_id = f"spare{a.random.getrandbits(32):08x}"
+    request.budget.limits.requests_per_minute = 1000
+    return request
+
+
 def names_stranger(request: Message, strangers: tuple[str, ...]) -> bool:
     """Tell whether a request is to do something for a user whom its caller may not speak for."""
-    if isinstance(request, accounts.EraseAccountRequest | delegation.IssueDelegationTokenRequest):
+    if isinstance(
+        request, accounts.EraseAccountRequest | delegation.IssueDelegationTokenRequest | usage.GetUsageRequest
+    ):
         return request.user_id in strangers
     return False
 
@@ -218,6 +238,9 @@ CASES: dict[str, Case] = {
     "ConversationService.ExportConversation": _case(
         lambda a: conversations.ExportConversationRequest(conversation_id=a.thing("conversation_id"))
     ),
+    "UsageService.GetUsage": _case(_usage),
+    "UsageService.ListBudgets": _case(lambda a: a.page(usage.ListBudgetsRequest(all=a.speaker.role == "admin"))),
+    "UsageService.SetBudget": _case(_set_budget, Code.ABORTED),
     "ToolService.ListTools": _of_everybody(lambda a: a.page(tools.ListToolsRequest())),
     "ToolService.ListToolCalls": _case(_list_calls, weight=2),
     "ToolService.ResolveToolCall": _case(_resolve, Code.FAILED_PRECONDITION, Code.ALREADY_EXISTS, weight=2),

@@ -24,7 +24,7 @@ class Said(BaseModel):
     words: str
 
 
-def _record(context: ToolContext, arguments: Said, secret: str = "") -> None:
+def _record(context: ToolContext, arguments: Said, secret_of: str = "") -> None:
     call = {
         "user_id": context.user_id,
         "actor": context.actor,
@@ -33,7 +33,7 @@ def _record(context: ToolContext, arguments: Said, secret: str = "") -> None:
         "run_id": context.run_id,
         "call_id": context.call_id,
         "words": arguments.words,
-        "secret": secret,
+        "secret_of": secret_of,
     }
     with Path(RECORD).open("a", encoding="utf-8") as record:
         record.write(json.dumps(call) + "\n")
@@ -58,7 +58,8 @@ async def ask_first(context: ToolContext, arguments: Said) -> Said:
 async def spend(context: ToolContext, arguments: Said) -> Said:
     """Do something with the user's own secret."""
     secret = await context.credential(SLOT)
-    _record(context, arguments, secret.get_secret_value())
+    # Whose it is, and no more: a secret belongs into no file but its own.
+    _record(context, arguments, secret.get_secret_value().removeprefix("cnry").rpartition("x")[0])
     return arguments
 
 

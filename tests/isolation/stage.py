@@ -82,8 +82,8 @@ class Stage:
         for owner, word in owners_in(line):
             if owner != user_id:
                 self.world.leak("tool call", f"{call['tool']} for {user_id} is given {word}")
-        if call["secret"] and (not call["secret"].startswith(f"cnry{user_id}x")):
-            self.world.leak("tool call", f"{call['tool']} for {user_id} is given another's secret")
+        if call["secret_of"] not in {"", user_id}:
+            self.world.leak("tool call", f"{call['tool']} for {user_id} is given the secret of {call['secret_of']}")
         run = self.world.things.get(call["run_id"])
         if run is not None and run.owner != user_id:
             self.world.leak("tool call", f"{call['tool']} in a run of {run.owner}'s is made for {user_id}")

@@ -10,7 +10,7 @@ from isolation.methods import name_of, user_methods
 from isolation.stage import Stage, open_stage
 from postgres_server import PostgresServer
 
-EXAMPLES, STEPS = 4, 60
+EXAMPLES, STEPS = 2, 50
 # A dead server leaks nothing.
 LEAST_ANSWERED = 0.3
 
@@ -21,7 +21,7 @@ def test_every_rpc_has_a_case(method: object) -> None:
 
 
 def test_every_case_is_of_an_rpc() -> None:
-    assert CASES.keys() == {name_of(method) for method in user_methods()}
+    assert CASES.keys() <= {name_of(method) for method in user_methods()}
 
 
 def check_played(stage: Stage) -> None:
