@@ -86,7 +86,7 @@ async def _crowd(options: argparse.Namespace) -> bool:
             print(crowd.told())
             if stage.world.leaks or stage.world.faults:
                 print("\n".join([*map(str, stage.world.leaks[:5]), *stage.world.faults[:5]]))
-            return not stage.world.leaks and not stage.world.faults
+            return not stage.world.leaks and not stage.world.faults and not crowd.lost
 
 
 def _tell(name: str, stage: Stage, seconds: float) -> None:

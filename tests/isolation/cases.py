@@ -195,7 +195,10 @@ CASES: dict[str, Case] = {
     "AccountService.EraseAccount": _case(_erase),
     "AdminService.ListAuditEvents": _of_everybody(lambda a: a.page(admin.ListAuditEventsRequest()), tells_ids=True),
     "DelegationService.IssueDelegationToken": _case(_issue_token, Code.FAILED_PRECONDITION),
-    "DelegationService.ListDelegationKeys": _of_everybody(lambda a: a.page(delegation.ListDelegationKeysRequest())),
+    # Its keys are the server's own: nobody can revoke one.
+    "DelegationService.ListDelegationKeys": _of_everybody(
+        lambda a: a.page(delegation.ListDelegationKeysRequest()), tells_ids=True
+    ),
     "AdminService.GetServerInfo": _case(lambda _: admin.GetServerInfoRequest()),
     "AgentService.ListAgents": _of_everybody(lambda a: a.page(agents.ListAgentsRequest())),
     "AgentService.GetAgent": _case(lambda _: agents.GetAgentRequest(agent_id="assistant")),

@@ -13,7 +13,7 @@ from isolation.canary import canary
 from isolation.recording_tools import SLOT
 from isolation.stage import Stage
 from parley.v1 import agent_service_pb2 as agents
-from parley.v1 import run_pb2
+from parley.v1 import content_pb2, run_pb2
 from rpc.chassis import Metadata, bearer
 
 CANCELLED = 0.3
@@ -23,6 +23,8 @@ _COMMANDS = ("say", "mine", "slow", "keep", "find", "spend", "refuse", "break", 
 _STREAMS_OF_A_CHANNEL = 80
 _PATIENCE_S = 1200.0
 _MOST_EVENTS = 5
+_ATTEMPTS = 10
+_PAUSE_S = 5.0
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Crowd:
     streams: int
     whole: int = 0
     given_up: int = 0
+    lost: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     events: int = 0
     seconds: float = 0.0
@@ -43,7 +46,7 @@ class Crowd:
         scanned = ", ".join(f"{where} {size // 1024} KiB" for where, size in self.scanned.items())
         return (
             f"crowd: {self.users} users x {self.streams} streams: {self.whole} to their end, {self.given_up} given up, "
-            f"{self.failed.total()} failed {dict(self.failed)}, {self.events} events, {self.seconds:.0f} s, "
+            f"{self.lost} lost, asked again after {dict(self.failed)}, {self.events} events, {self.seconds:.0f} s, "
             f"{self.users * self.streams / self.seconds:.0f} streams/s; {scanned}"
         )
 
@@ -88,15 +91,32 @@ def _give_secret(stage: Stage, user_id: str, random: Random) -> None:
 async def _stream(
     stage: Stage, crowd: Crowd, channel: grpc.aio.Channel, user_id: str, key: Metadata, random: Random
 ) -> None:
-    """Follow one run, to its end or until it is given up."""
+    """Follow one run, to its end or until it is given up; what ends before its first event is asked for again."""
     command = random.choice(_COMMANDS)
     text = command if command == "mine" else f"{command} {canary(user_id, random)}"
-    spec = run_pb2.RunSpec(input=[{"text": text}])  # type: ignore[list-item]  # as JSON has it
+    spec = run_pb2.RunSpec(input=[content_pb2.ContentPart(text=text)])
     spec.disconnect_policy = random.choice(run_pb2.DisconnectPolicy.values())
+    request = agents.RunAgentRequest(run=spec, request_id=f"{random.getrandbits(64):016x}")
     most = random.randint(0, _MOST_EVENTS) if random.random() < CANCELLED else None
+    for _ in range(_ATTEMPTS):
+        if await _follow(stage, crowd, channel, (user_id, key), request, most):
+            return
+        await asyncio.sleep(random.uniform(0, _PAUSE_S))
+    crowd.lost += 1
+
+
+async def _follow(
+    stage: Stage,
+    crowd: Crowd,
+    channel: grpc.aio.Channel,
+    user: tuple[str, Metadata],
+    request: agents.RunAgentRequest,
+    most: int | None,
+) -> bool:
+    """Read so many events, or all; tell whether there were any, or none were wanted."""
+    user_id, key = user
     streaming: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_PATH)
-    raw = agents.RunAgentRequest(run=spec).SerializeToString()
-    call = streaming(raw, metadata=grpc.aio.Metadata(*key), timeout=_PATIENCE_S)
+    call = streaming(request.SerializeToString(), metadata=grpc.aio.Metadata(*key), timeout=_PATIENCE_S)
     events = 0
     try:
         while events != most and (message := await call.read()) is not grpc.aio.EOF:
@@ -107,9 +127,10 @@ async def _stream(
     except grpc.aio.AioRpcError as error:
         crowd.failed[f"{error.code().name} {error.details()}"] += 1
         stage.world.scan(user_id, "stream", repr(error).encode())
-    else:
-        crowd.whole += events != most
-        crowd.given_up += events == most
+        return events > 0
     finally:
         crowd.events += events
         call.cancel()
+    crowd.whole += events != most
+    crowd.given_up += events == most
+    return True
