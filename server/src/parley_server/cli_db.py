@@ -1,4 +1,4 @@
-"""`parley-server db`: upgrade, compact, back up, check and restore the database."""
+"""`parley-server db`: upgrade, compact, back up, check and restore the database, and the roles it needs."""
 
 # ruff: noqa: PLC0415  # what a command needs is imported when it runs, so that `--help` is fast
 
@@ -36,6 +36,16 @@ def compact_database(config: Path | None, data_dir: Path | None) -> None:
     from parley_server import installation
 
     run(installation.compact_database(settings))
+
+
+@db.command("roles")
+@with_config
+def print_roles(config: Path | None, data_dir: Path | None) -> None:
+    """Print the SQL by which an administrator of PostgreSQL makes the roles that the database needs."""
+    settings = load(config, data_dir)
+    from parley_server import installation
+
+    click.echo(run(installation.roles_of_database(settings)))
 
 
 @db.command("backup")

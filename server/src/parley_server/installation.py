@@ -57,6 +57,15 @@ async def _sqlite_alone(settings: Settings) -> AsyncIterator[Database]:
         raise StartError(str(error)) from error
 
 
+async def roles_of_database(settings: Settings) -> str:
+    """Return the SQL by which an administrator makes the roles that the database needs. Raises StartError."""
+    if not settings.storage.is_postgres:
+        raise StartError("this is for PostgreSQL; a SQLite file needs no roles")
+    from parley_server.storage.sql.postgres_roles import sql_of_roles  # noqa: PLC0415  # for who has it
+
+    return await sql_of_roles(settings.storage.url)
+
+
 def check_database(settings: Settings, path: Path | None) -> Report:
     """Look a database over, that of the settings where none is named; a server may be using it. Raises StartError."""
     return check(_sqlite_path(settings) if path is None else path)

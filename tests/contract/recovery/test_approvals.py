@@ -38,7 +38,9 @@ from parley_server.domain.run import RunState, UnattendedPolicy
 from parley_server.domain.tool import ApprovalRule, ToolEffect
 from parley_server.storage.page import PageRequest
 from parley_server.storage.repositories import ApprovalFilter
-from sqlalchemy import text
+from parley_server.storage.sql.acting import ADMINISTRATION
+from parley_server.storage.sql.driver import savepoint
+from sqlalchemy import Connection, text
 from unit.agents.scripted_model import say
 from unit.tools.made_tools import made_tool
 
@@ -277,8 +279,13 @@ async def test_an_answer_for_other_arguments_lets_nothing_pass(
 
 async def changed(engine: Engine, statement: str) -> None:
     """Change a database that nobody has open."""
+
+    def change(connection: Connection) -> None:
+        with savepoint(connection, ADMINISTRATION):
+            connection.execute(text(statement))
+
     async with engine.open() as database:
-        await database.transaction(lambda connection: connection.execute(text(statement)))
+        await database.transaction(change)
 
 
 async def test_an_answer_that_is_stored_and_of_which_nobody_heard_lets_the_run_go_on(

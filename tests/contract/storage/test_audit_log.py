@@ -14,8 +14,9 @@ from parley_server.domain.errors import PageTokenInvalidError
 from parley_server.storage.audit_log import AuditFilter
 from parley_server.storage.page import PageRequest
 from parley_server.storage.retention import RetentionSettings, Sweeper
+from parley_server.storage.sql.row_security import lift
 from parley_server.storage.sql.store import SqlStore
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -120,9 +121,15 @@ async def test_the_database_takes_new_rows_and_nothing_else(
     async with open_same_store() as store:
         await store.audit.record_all([entry(number) for number in range(3)])
     before = await engine.rows("SELECT * FROM audit_log ORDER BY position")
+
+    def change(connection: Connection) -> None:
+        # Behind the wall there is no row that it could change.
+        lift(connection)
+        connection.execute(text(statement))
+
     async with engine.open() as database:
         with pytest.raises(Exception) as refused:  # noqa: PT011  # each engine has its own
-            await database.transaction(lambda connection: connection.execute(text(statement)))
+            await database.transaction(change)
     assert isinstance(refused.value.__cause__, DBAPIError | sqlite3.Error)
     assert await engine.rows("SELECT * FROM audit_log ORDER BY position") == before
 

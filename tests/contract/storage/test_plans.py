@@ -21,6 +21,7 @@ from parley_server.rpc.mapping.run_event import ProtoEventCodec
 from parley_server.storage.audit_log import AuditFilter
 from parley_server.storage.page import PageRequest
 from parley_server.storage.repositories import ApprovalFilter, RunFilter, ToolCallFilter, UserStore
+from parley_server.storage.sql.acting import OPERATOR, Acting
 from parley_server.storage.sql.database import Database, Row
 from parley_server.storage.sql.store import SqlStore, open_store
 from postgres_server import session_on
@@ -33,7 +34,7 @@ T = TypeVar("T")
 # With few rows PostgreSQL does without an index; told not to, it does so only where there is no other way.
 UNWANTED = ("enable_seqscan", "enable_sort")
 WASTE = re.compile(
-    r"^SCAN (?!search_texts VIRTUAL)|TEMP B-TREE|AUTOMATIC|Seq Scan|\bSort\b(?! Key| Method)|Materialize"
+    r"^SCAN (?!(?:main\.)?search_texts VIRTUAL)|TEMP B-TREE|AUTOMATIC|Seq Scan|\bSort\b(?! Key| Method)|Materialize"
 )
 PAGE = PageRequest(2)
 FILTERS = (
@@ -74,11 +75,13 @@ class ExplainedDatabase:
     async def transaction(self, tx: Callable[[Connection], T]) -> T:
         return await self._database.transaction(tx)
 
-    async def fetch(self, statement: ClauseElement, parameters: Mapping[str, object] | None = None) -> Sequence[Row]:
-        rows = await self._database.fetch(Explanation(statement), parameters)
+    async def fetch(
+        self, statement: ClauseElement, parameters: Mapping[str, object] | None = None, acting: Acting = OPERATOR
+    ) -> Sequence[Row]:
+        rows = await self._database.fetch(Explanation(statement), parameters, acting)
         # Both drivers' rows iterate over their values; what is said of a step is the last, or the only one.
         self.plans.append([str([*row][-1]) for row in rows])
-        return await self._database.fetch(statement, parameters)
+        return await self._database.fetch(statement, parameters, acting)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from parley_server.storage.sql import schema
 from parley_server.storage.sql.attempt import LOCK_SPACE
 from parley_server.storage.sql.postgres import SERVING, PostgresDatabase, Purpose
 from parley_server.storage.sql.store import open_store
-from postgres_server import PostgresServer, session_on
+from postgres_server import LOGIN, PostgresServer, session_on
 from sqlalchemy import Connection, text
 
 
@@ -182,7 +182,7 @@ async def test_a_server_that_lost_its_lock_to_another_writes_nothing_ever_again(
 async def test_a_commit_whose_answer_is_lost_is_what_it_was(cut: Cut, url: str, tmp_path: Path) -> None:
     parts = urlsplit(url)
     proxy = CuttingProxy(tmp_path, Path(parse_qs(parts.query)["host"][0]))
-    async with proxy.running(), PostgresDatabase(f"postgresql://postgres@{parts.path}?host={tmp_path}") as database:
+    async with proxy.running(), PostgresDatabase(f"postgresql://{LOGIN}@{parts.path}?host={tmp_path}") as database:
         await database.transaction(lambda connection: connection.execute(text("CREATE TABLE t (n INTEGER)")).close())
         proxy.cut = cut
         if cut is Cut.AFTER:

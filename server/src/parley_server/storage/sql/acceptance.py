@@ -18,8 +18,10 @@ from parley_server.domain.run import MAX_QUEUED_RUNS, ConcurrencyPolicy, Run, Ru
 from parley_server.domain.run_event import EventCodec, RunAccepted, RunEvent, StoredEvent
 from parley_server.domain.usage import Usage
 from parley_server.storage.sql import journal, places, request_ids, search
+from parley_server.storage.sql.acting import RUN_LOG
 from parley_server.storage.sql.conversation_writes import insert_conversation, set_active_run
 from parley_server.storage.sql.database import to_micros
+from parley_server.storage.sql.driver import acting_as
 from parley_server.storage.sql.expiry import is_alive
 from parley_server.storage.sql.places import Place
 from parley_server.storage.sql.quota_room import Need, require_room
@@ -87,7 +89,9 @@ class RunAcceptance:
         if self._limits:
             # What it interrupts makes room for it.
             need = Need(without_run_id=active_run_id if self._interrupts else "")
-            require_room(connection, self._limits, need, self._now)
+            # Limits hold for several users together, whose runs are counted and not read.
+            with acting_as(connection, RUN_LOG):
+                require_room(connection, self._limits, need, self._now)
         run = self._insert_run(connection, conversation_id, place.position)
         set_active_run(connection, conversation_id, active_run_id or run.run_id, self._micros)
         event = self._first_event(run, queue_position=place.queue_position)

@@ -11,7 +11,7 @@ from typing import cast
 from sqlalchemy import Column, ColumnElement, LargeBinary, Select, Table, bindparam, select, tuple_
 
 from parley_server.storage.account_repository import ExportedRow, JsonValue
-from parley_server.storage.sql.database import Database, Row, from_micros
+from parley_server.storage.sql.database import Reader, Row, from_micros
 from parley_server.storage.sql.quota_tables import usage_days
 from parley_server.storage.sql.rows import string
 from parley_server.storage.sql.tables import api_keys, conversations, notes, remembered_approvals, request_ids
@@ -40,17 +40,17 @@ _TIME = "_time"
 _JSON = "_json"
 
 
-async def conversation_ids(database: Database, user_id: str) -> AsyncGenerator[str]:
+async def conversation_ids(reader: Reader, user_id: str) -> AsyncGenerator[str]:
     """Yield the ids of the user's conversations, the oldest first."""
-    async for row in _pages(database, conversations, [conversations.c.conversation_id], user_id):
+    async for row in _pages(reader, conversations, [conversations.c.conversation_id], user_id):
         yield string(row, "conversation_id")
 
 
-async def exported(database: Database, user_id: str) -> AsyncGenerator[ExportedRow]:
+async def exported(reader: Reader, user_id: str) -> AsyncGenerator[ExportedRow]:
     """Yield the user's rows of all tables that are told as such."""
     for table in TOLD_AS_ROWS:
         told = [column for column in table.c if not isinstance(column.type, LargeBinary)]
-        async for row in _pages(database, table, told, user_id):
+        async for row in _pages(reader, table, told, user_id):
             yield ExportedRow(_camel(table.name), {_name(column): _value(column, row) for column in told})
 
 
@@ -68,14 +68,14 @@ def own_rows(table: Table) -> ColumnElement[bool]:
     return own & (api_keys.c.kind == "user") if table is api_keys else own
 
 
-async def _pages(database: Database, table: Table, told: Sequence[Column[object]], user_id: str) -> AsyncGenerator[Row]:
+async def _pages(reader: Reader, table: Table, told: Sequence[Column[object]], user_id: str) -> AsyncGenerator[Row]:
     """Yield the user's rows by their primary key, a page at a time."""
     key = list(table.primary_key.columns)
     columns = [*told, *(column for column in key if column not in told)]
     first: Select[*tuple[object, ...]] = select(*columns).where(own_rows(table)).order_by(*key).limit(PAGE_ROWS)
     rest = first.where(tuple_(*key) > tuple_(*(bindparam(f"after_{column.name}", type_=column.type) for column in key)))
     statement, place = first, dict[str, object]()
-    while rows := await database.fetch(statement, {"user_id": user_id, **place}):
+    while rows := await reader.fetch(statement, {"user_id": user_id, **place}):
         for row in rows:
             yield row
         statement, place = rest, {f"after_{column.name}": rows[-1][column.name] for column in key}

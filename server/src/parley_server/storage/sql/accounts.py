@@ -10,7 +10,8 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import EtagMismatchError
 from parley_server.storage.account_repository import ExportedRow
 from parley_server.storage.sql import account_rows
-from parley_server.storage.sql.database import Database, Row, to_micros
+from parley_server.storage.sql.acting import acting_for
+from parley_server.storage.sql.database import Database, Reader, Row, to_micros
 from parley_server.storage.sql.rows import moment, number, string
 from parley_server.storage.sql.tables import accounts
 from parley_server.storage.sql.user_writer import UserWriter
@@ -24,14 +25,14 @@ _NOTHING = AccountDefaults()
 class SqlAccountRepository:
     """Implements `AccountRepository` for one user."""
 
-    def __init__(self, context: RequestContext, database: Database, writer: UserWriter) -> None:
+    def __init__(self, context: RequestContext, reader: Reader, writes: UserWriter) -> None:
         self._user_id = context.user_id
-        self._database = database
-        self._writer = writer
+        self._reader = reader
+        self._writes = writes
 
     async def get(self) -> Account:
         """Return it; see `AccountRepository.get`."""
-        rows = await self._database.fetch(_GET, {"user_id": self._user_id})
+        rows = await self._reader.fetch(_GET, {"user_id": self._user_id})
         return _account_of(rows[0]) if rows else Account(self._user_id)
 
     async def update(self, changes: AccountChanges, etag: str = "") -> Account:
@@ -50,16 +51,16 @@ class SqlAccountRepository:
             else:
                 connection.execute(update(accounts).where(accounts.c.user_id == self._user_id).values(**values))
 
-        await self._writer.run(tx)
+        await self._writes.run(tx)
         return await self.get()
 
     def conversation_ids(self) -> AsyncGenerator[str]:
         """Yield the ids of conversations; see `AccountRepository.conversation_ids`."""
-        return account_rows.conversation_ids(self._database, self._user_id)
+        return account_rows.conversation_ids(self._reader, self._user_id)
 
     def rows(self) -> AsyncGenerator[ExportedRow]:
         """Yield rows; see `AccountRepository.rows`."""
-        return account_rows.exported(self._database, self._user_id)
+        return account_rows.exported(self._reader, self._user_id)
 
 
 class SqlAccountDirectory:
@@ -70,7 +71,7 @@ class SqlAccountDirectory:
 
     async def defaults_of(self, user_id: str) -> AccountDefaults:
         """Look a user up; see `AccountDirectory.defaults_of`."""
-        rows = await self._database.fetch(_DEFAULTS, {"user_id": user_id})
+        rows = await Reader(self._database, acting_for(user_id)).fetch(_DEFAULTS, {"user_id": user_id})
         return AccountDefaults(string(rows[0], "time_zone"), string(rows[0], "locale")) if rows else _NOTHING
 
 

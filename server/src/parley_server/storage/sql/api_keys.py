@@ -10,11 +10,11 @@ from parley_server.domain.errors import NotFoundError
 from parley_server.domain.idempotency import RepeatableRequest
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql import request_ids
-from parley_server.storage.sql.database import Database, to_micros
+from parley_server.storage.sql.database import Reader, to_micros
 from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.rows import api_key_of, row_of_key, stored_key_of
 from parley_server.storage.sql.tables import api_keys
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.writer import Writes
 
 _GET = select(api_keys).where(api_keys.c.key_id == bindparam("key_id"))
 _RECORD_USE = (
@@ -31,9 +31,9 @@ _LISTING = ("api_keys",)
 class SqlApiKeyRepository:
     """Implements `ApiKeyRepository`, and `find` for authentication."""
 
-    def __init__(self, database: Database, writer: Writer, tokens: PageTokens) -> None:
-        self._database = database
-        self._writer = writer
+    def __init__(self, reader: Reader, writes: Writes, tokens: PageTokens) -> None:
+        self._reader = reader
+        self._writes = writes
         self._tokens = tokens
 
     async def create(self, stored: StoredKey, request: RepeatableRequest | None = None) -> tuple[ApiKey, bool]:
@@ -47,7 +47,7 @@ class SqlApiKeyRepository:
 
     async def find(self, key_id: str) -> StoredKey | None:
         """Return a key with the keyed hashes of its secrets, None if there is no such key."""
-        rows = await self._database.fetch(_GET, {"key_id": key_id})
+        rows = await self._reader.fetch(_GET, {"key_id": key_id})
         return stored_key_of(rows[0]) if rows else None
 
     async def list(self, page: PageRequest) -> Page[ApiKey]:
@@ -59,7 +59,7 @@ class SqlApiKeyRepository:
             statement = statement.where(
                 older | ((api_keys.c.create_time == int(created)) & (api_keys.c.key_id > key_id))
             )
-        keys = [api_key_of(row) for row in await self._database.fetch(statement)]
+        keys = [api_key_of(row) for row in await self._reader.fetch(statement)]
         items = tuple(keys[: page.size])
         if len(keys) <= page.size:
             return Page(items, "")
@@ -92,7 +92,7 @@ class SqlApiKeyRepository:
             )
             return _get(connection, key_id).key
 
-        return await self._writer.run(tx)
+        return await self._writes.run(tx)
 
     async def record_uses(self, uses: Mapping[str, datetime]) -> None:
         """Note when keys were last used; see `ApiKeyRepository.record_uses`."""
@@ -102,7 +102,7 @@ class SqlApiKeyRepository:
             connection.execute(_RECORD_USE, rows)
 
         if rows:
-            await self._writer.run(tx)
+            await self._writes.run(tx)
 
     async def _once(
         self, write: Callable[[Connection], ApiKey], request: RepeatableRequest | None, now: int
@@ -119,7 +119,7 @@ class SqlApiKeyRepository:
             request_ids.remember(connection, request.context, request.idempotency, key.key_id, now)
             return key, True
 
-        return await self._writer.run(tx)
+        return await self._writes.run(tx)
 
 
 def _get(connection: Connection, key_id: str) -> StoredKey:

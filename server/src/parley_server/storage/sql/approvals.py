@@ -12,7 +12,7 @@ from parley_server.domain.errors import NotFoundError
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.repositories import ApprovalFilter
 from parley_server.storage.sql.approval_writes import GET, OF_LIVING_CONVERSATION, Deciding, approval_of
-from parley_server.storage.sql.database import Database, Row, to_micros
+from parley_server.storage.sql.database import Reader, Row, to_micros
 from parley_server.storage.sql.expiry import is_alive, of_living_conversation
 from parley_server.storage.sql.paging import PageTokens, fitting
 from parley_server.storage.sql.tables import approvals, conversations, remembered_approvals, runs
@@ -38,10 +38,10 @@ _REMEMBERED = select(remembered_approvals.c.is_approved).where(
 class SqlApprovalRepository:
     """Implements `ApprovalRepository` for one user."""
 
-    def __init__(self, context: RequestContext, database: Database, writer: UserWriter, tokens: PageTokens) -> None:
+    def __init__(self, context: RequestContext, reader: Reader, writes: UserWriter, tokens: PageTokens) -> None:
         self._context = context
-        self._database = database
-        self._writer = writer
+        self._reader = reader
+        self._writes = writes
         self._tokens = tokens
 
     async def get(self, approval_id: str) -> Approval:
@@ -64,7 +64,7 @@ class SqlApprovalRepository:
 
     async def decide(self, approval_id: str, answer: ApprovalAnswer) -> Approval:
         """Answer one; see `ApprovalRepository.decide`."""
-        return await self._writer.run(Deciding(self._context, approval_id, answer), patient=True)
+        return await self._writes.run(Deciding(self._context, approval_id, answer), patient=True)
 
     async def remembered(self, conversation_id: str, tool_name: str, spec_hash: str) -> bool | None:
         """Return the answer that holds; see `ApprovalRepository.remembered`."""
@@ -80,7 +80,7 @@ class SqlApprovalRepository:
             raise NotFoundError("run")
 
     async def _fetch(self, statement: Select[tuple[object, ...]], **parameters: object) -> Sequence[Row]:
-        return await self._database.fetch(statement, {"user_id": self._context.user_id, **parameters})
+        return await self._reader.fetch(statement, {"user_id": self._context.user_id, **parameters})
 
 
 def _parameters(approval_filter: ApprovalFilter, before: str) -> dict[str, object]:

@@ -8,7 +8,7 @@ from parley_server.domain.errors import NotFoundError
 from parley_server.domain.per_user import UserKey, UserReads
 from parley_server.domain.run_event import StoredEvent
 from parley_server.storage.sql import frames
-from parley_server.storage.sql.database import Database
+from parley_server.storage.sql.database import Reader
 from parley_server.storage.sql.rows import blob, number
 from parley_server.storage.sql.statements import write
 from parley_server.storage.sql.tables import run_archive, runs
@@ -67,21 +67,21 @@ def _pages(events: Iterable[StoredEvent]) -> Iterator[list[StoredEvent]]:
 class ArchiveReader:
     """Reads pages. Calls of one user that have the same one in their hands share it, and the read that fetches it."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self) -> None:
         self._pages: UserReads[tuple[str, int], frames.Page] = UserReads()
 
-    async def page(self, user: UserKey, run_id: str, seq: int) -> frames.Page:
-        """Return the page of a user's run that holds a seq, which the archive has.
+    async def page(self, reader: Reader, user: UserKey, run_id: str, seq: int) -> frames.Page:
+        """Return the page of a user's run that holds a seq, which the archive has, by a reader that acts for him.
 
         Raises:
             NotFoundError: the run has been deleted.
             StorageUnavailableError: the engine could not answer.
         """
-        return await self._pages.get(user, (run_id, seq), lambda: self._read(run_id, seq))
+        return await self._pages.get(user, (run_id, seq), lambda: _read(reader, run_id, seq))
 
-    async def _read(self, run_id: str, seq: int) -> frames.Page:
-        rows = await self._database.fetch(_PAGE, {"run_id": run_id, "seq": seq})
-        if not rows:
-            raise NotFoundError("run")
-        return frames.read_page(number(rows[0], "first_seq"), blob(rows[0], "frames"))
+
+async def _read(reader: Reader, run_id: str, seq: int) -> frames.Page:
+    rows = await reader.fetch(_PAGE, {"run_id": run_id, "seq": seq})
+    if not rows:
+        raise NotFoundError("run")
+    return frames.read_page(number(rows[0], "first_seq"), blob(rows[0], "frames"))

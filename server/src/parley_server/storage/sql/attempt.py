@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection, text
 
 from parley_server.storage.sql.database import TransactionLostError
+from parley_server.storage.sql.roles import Roles
 
 T = TypeVar("T")
 
@@ -22,17 +23,21 @@ _BEGIN = text("SELECT pg_advisory_xact_lock(:space, :lock), pg_current_xact_id()
 class Attempt(Generic[T]):
     """One transaction. `results` is empty until nothing but the commit was left to do.
 
-    `give_up` is called when there is no answer, before a rollback would wait for the next one.
+    `give_up` is called when there is no answer, before a rollback would wait for the next one. `roles` are those that
+    its units take on; None where none does.
     """
 
-    def __init__(self, tx: Callable[[Connection], T], give_up: Callable[[], None]) -> None:
+    def __init__(self, tx: Callable[[Connection], T], give_up: Callable[[], None], roles: Roles | None = None) -> None:
         self._tx = tx
+        self._roles = roles
         self._give_up = give_up
         self.results: list[T] = []
         self.transaction_id = ""
 
     def __call__(self, connection: Connection) -> T:
         """Do it and commit. Raises what the transaction raises, and TimeoutError where there is no answer."""
+        if self._roles is not None:
+            self._roles.keep_for(connection)
         transaction = connection.begin()
         try:
             result = self._do(connection)

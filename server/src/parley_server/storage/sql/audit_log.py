@@ -11,11 +11,11 @@ from parley_server.domain.audit_chain import BEFORE_ALL, AuditChain
 from parley_server.storage.audit_log import AuditFilter
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql.audit_rows import entry_of_row, row_of_entry
-from parley_server.storage.sql.database import Database, to_micros
+from parley_server.storage.sql.database import Reader, to_micros
 from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.statements import first, write
 from parley_server.storage.sql.tables import audit_log
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.writer import Writes
 
 # What one transaction of a truncation takes away.
 TRUNCATED_ROWS = 2000
@@ -32,9 +32,9 @@ _LAST_BEFORE = _HEAD.where(audit_log.c.position < bindparam("end"))
 class SqlAuditLog:
     """Implements `AuditLog`; `truncate` is for the sweeper alone."""
 
-    def __init__(self, database: Database, writer: Writer, tokens: PageTokens, chain: AuditChain) -> None:
-        self._database = database
-        self._writer = writer
+    def __init__(self, reader: Reader, writes: Writes, tokens: PageTokens, chain: AuditChain) -> None:
+        self._reader = reader
+        self._writes = writes
         self._tokens = tokens
         self._chain = chain
         self.last_position = 0
@@ -56,7 +56,7 @@ class SqlAuditLog:
         statement = select(audit_log).where(*conditions.values())
         if place := self._tokens.read(listing, page.token):
             statement = statement.where(audit_log.c.position < int(place))
-        rows = await self._database.fetch(statement.order_by(audit_log.c.position.desc()).limit(page.size + 1))
+        rows = await self._reader.fetch(statement.order_by(audit_log.c.position.desc()).limit(page.size + 1))
         items = tuple(map(entry_of_row, rows[: page.size]))
         next_token = self._tokens.issue(listing, str(items[-1].position)) if len(rows) > page.size else ""
         return Page(items, next_token)
@@ -67,10 +67,10 @@ class SqlAuditLog:
         Those go that come before the first entry which is not, so that what is left is without a gap. What the last of
         them was is told by a new entry, so that the rest can be verified.
         """
-        return await self._writer.run(lambda connection: self._truncate(connection, before))
+        return await self._writes.run(lambda connection: self._truncate(connection, before))
 
     async def _append(self, entries: Sequence[AuditEntry]) -> int:
-        position = await self._writer.run(lambda connection: append(connection, self._chain, entries).position)
+        position = await self._writes.run(lambda connection: append(connection, self._chain, entries).position)
         self.last_position = max(self.last_position, position)
         return position
 

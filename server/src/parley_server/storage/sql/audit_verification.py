@@ -8,7 +8,7 @@ from parley_server.domain.audit import TRUNCATE, AuditHead, AuditProblem, AuditR
 from parley_server.domain.audit_chain import BEFORE_ALL, AuditChain, ChainCheck
 from parley_server.domain.errors import StorageUnavailableError
 from parley_server.storage.sql.audit_rows import UnreadableEntryError, entry_of_row
-from parley_server.storage.sql.database import Database, Row
+from parley_server.storage.sql.database import Reader, Row
 from parley_server.storage.sql.rows import blob, number
 from parley_server.storage.sql.tables import audit_log
 
@@ -31,17 +31,17 @@ _TRUNCATION = (
 class AuditReader:
     """Reads the log in its order."""
 
-    def __init__(self, database: Database, chain: AuditChain) -> None:
-        self._database = database
+    def __init__(self, reader: Reader, chain: AuditChain) -> None:
+        self._reader = reader
         self._chain = chain
 
     async def head(self) -> AuditHead | None:
         """Return the newest entry's head; None: there is no entry."""
-        return _head(await self._database.fetch(_LAST))
+        return _head(await self._reader.fetch(_LAST))
 
     async def entries(self, after: int = 0) -> AsyncIterator[RecordedEntry]:
         """Yield all entries behind the position `after`. Raises UnreadableEntryError at one that is none."""
-        while rows := await self._database.fetch(_BEHIND, {"position": after, "limit": _BATCH}):
+        while rows := await self._reader.fetch(_BEHIND, {"position": after, "limit": _BATCH}):
             for row in rows:
                 yield entry_of_row(row)
             after = number(rows[-1], "position")
@@ -79,19 +79,19 @@ class AuditReader:
         return check.report()
 
     async def _first(self) -> int:
-        rows = await self._database.fetch(_FIRST)
+        rows = await self._reader.fetch(_FIRST)
         return number(rows[0], "position") if rows else 1
 
     async def _before(self, position: int) -> AuditHead | None:
         """Return the head that the entry at `position` was put behind, as the log says it; None where it does not."""
         if position == 1:
             return BEFORE_ALL
-        if found := _head(await self._database.fetch(_AT, {"position": position - 1})):
+        if found := _head(await self._reader.fetch(_AT, {"position": position - 1})):
             return found
         return await self._truncated(position - 1)
 
     async def _truncated(self, position: int) -> AuditHead | None:
-        rows = await self._database.fetch(_TRUNCATION)
+        rows = await self._reader.fetch(_TRUNCATION)
         try:
             head = AuditHead.parse(str(rows[0]["object_id"])) if rows else None
         except ValueError:

@@ -9,11 +9,11 @@ from parley_server.domain.budget import Budget, BudgetUse
 from parley_server.domain.errors import EtagMismatchError
 from parley_server.domain.quota import Limit, QuotaLimits, Subject, SubjectKind
 from parley_server.storage.sql.clock import Clock
-from parley_server.storage.sql.database import Database, Row, from_micros, to_micros
+from parley_server.storage.sql.database import Reader, Row, from_micros, to_micros
 from parley_server.storage.sql.quota_room import reset_of, room_of
 from parley_server.storage.sql.quota_tables import budgets
 from parley_server.storage.sql.rows import dump, number, string
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.writer import Writes
 
 _LIMITS: TypeAdapter[QuotaLimits] = TypeAdapter(QuotaLimits)
 
@@ -21,14 +21,14 @@ _LIMITS: TypeAdapter[QuotaLimits] = TypeAdapter(QuotaLimits)
 class SqlBudgetRepository:
     """Implements `BudgetRepository`."""
 
-    def __init__(self, database: Database, writer: Writer, clock: Clock) -> None:
-        self._database = database
-        self._writer = writer
+    def __init__(self, reader: Reader, writes: Writes, clock: Clock) -> None:
+        self._reader = reader
+        self._writes = writes
         self._clock = clock
 
     async def all(self) -> tuple[Budget, ...]:
         """Return all; see `BudgetRepository.all`."""
-        return tuple(map(_budget_of, await self._database.fetch(select(budgets))))
+        return tuple(map(_budget_of, await self._reader.fetch(select(budgets))))
 
     async def set(self, budget: Budget) -> Budget:
         """Replace one; see `BudgetRepository.set`."""
@@ -45,7 +45,7 @@ class SqlBudgetRepository:
             connection.execute(insert(budgets).values(row))
             return _budget_of(row)
 
-        return await self._writer.run(tx)
+        return await self._writes.run(tx)
 
     async def uses(self, limits: Sequence[Limit]) -> tuple[BudgetUse, ...]:
         """Return how much is used; see `BudgetRepository.uses`."""
@@ -58,7 +58,7 @@ class SqlBudgetRepository:
             )
 
         # The writer's connection, where what is under way counts, too.
-        return await self._writer.run(tx)
+        return await self._writes.run(tx)
 
     def _row_of(self, budget: Budget, former_revision: int) -> dict[str, object]:
         now = to_micros(self._clock())

@@ -15,7 +15,7 @@ from parley_server.domain.message import Message
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql import request_ids, resolutions
 from parley_server.storage.sql.conversation_writes import change_conversation, insert_conversation
-from parley_server.storage.sql.database import Database, to_micros
+from parley_server.storage.sql.database import Reader, to_micros
 from parley_server.storage.sql.deletion import delete_conversation
 from parley_server.storage.sql.expiry import is_alive
 from parley_server.storage.sql.forking import Copy, insert_copy
@@ -71,16 +71,16 @@ class SqlConversationRepository:
     def __init__(
         self,
         context: RequestContext,
-        database: Database,
-        writer: UserWriter,
+        reader: Reader,
+        writes: UserWriter,
         run_log: RunLog,
         tokens: PageTokens,
         *,
         ttl: int | None,
     ) -> None:
         self._context = context
-        self._database = database
-        self._writer = writer
+        self._reader = reader
+        self._writes = writes
         self._run_log = run_log
         self._tokens = tokens
         self._ttl = ttl
@@ -119,11 +119,11 @@ class SqlConversationRepository:
                 request_ids.remember(connection, self._context, idempotency, conversation_id, now)
             return existing or conversation_id
 
-        return await self.get(await self._writer.run(tx))
+        return await self.get(await self._writes.run(tx))
 
     async def get(self, conversation_id: str) -> Conversation:
         """Return one; see `ConversationRepository.get`."""
-        rows = await self._database.fetch(_GET, self._key(conversation_id) | {"now": _now()})
+        rows = await self._reader.fetch(_GET, self._key(conversation_id) | {"now": _now()})
         if not rows:
             raise NotFoundError("conversation")
         return conversation_of(rows[0])
@@ -139,7 +139,7 @@ class SqlConversationRepository:
             parameters |= {"update_time": int(update_time), "conversation_id": conversation_id}
         if query:
             statement = statement.where(*matching(user_id, query))
-        rows = await self._database.fetch(statement, parameters)
+        rows = await self._reader.fetch(statement, parameters)
         taken = fitting(rows, page.size, ("title", "metadata_json"))
         items = tuple(conversation_of(row) for row in rows[:taken])
         if taken == len(rows):
@@ -153,13 +153,13 @@ class SqlConversationRepository:
         def tx(connection: Connection) -> None:
             change_conversation(connection, self._context.user_id, conversation_id, changes, etag, _now())
 
-        await self._writer.run(tx)
+        await self._writes.run(tx)
         return await self.get(conversation_id)
 
     async def delete(self, conversation_id: str, *, allow_missing: bool = False) -> None:
         """Delete one with all that belongs to it; see `ConversationRepository.delete`."""
         try:
-            run_ids = await self._writer.run(
+            run_ids = await self._writes.run(
                 lambda connection: delete_conversation(connection, self._context.user_id, conversation_id, _now())
             )
         except NotFoundError:
@@ -173,7 +173,7 @@ class SqlConversationRepository:
         await self.get(conversation_id)
         listing = ("messages", self._context.user_id, conversation_id)
         position, ordinal = (self._tokens.read(listing, page.token) or _FIRST_PLACE).split(":")
-        rows = await self._database.fetch(
+        rows = await self._reader.fetch(
             _MESSAGES,
             self._key(conversation_id) | {"position": int(position), "ordinal": int(ordinal), "limit": page.size + 1},
         )
@@ -186,12 +186,12 @@ class SqlConversationRepository:
 
     async def history(self, conversation_id: str, run_id: str) -> tuple[Message, ...]:
         """Return what a run goes on from; see `ConversationRepository.history`."""
-        rows = await self._database.fetch(_HISTORY, self._key(conversation_id) | {"run_id": run_id})
+        rows = await self._reader.fetch(_HISTORY, self._key(conversation_id) | {"run_id": run_id})
         history = tuple(message_of(row) for row in rows)
         return await self._with_resolutions(history) if any(map(resolutions.is_in_doubt, history)) else history
 
     async def _with_resolutions(self, history: tuple[Message, ...]) -> tuple[Message, ...]:
-        rows = await self._database.fetch(resolutions.OF_CONVERSATION, self._key(history[0].conversation_id))
+        rows = await self._reader.fetch(resolutions.OF_CONVERSATION, self._key(history[0].conversation_id))
         found = {string(row, "item_id"): resolutions.resolution_of(row) for row in rows}
         return tuple(replace(message, resolution=found.get(message.message_id)) for message in history)
 

@@ -6,6 +6,8 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import ClauseElement, Connection
 
+from parley_server.storage.sql.acting import OPERATOR, Acting
+
 T = TypeVar("T")
 
 Row = Mapping[str, object]
@@ -39,8 +41,10 @@ class Database(Protocol):
         """
         ...
 
-    async def fetch(self, statement: ClauseElement, parameters: Mapping[str, object] | None = None) -> Sequence[Row]:
-        """Run one read on a snapshot of what is committed.
+    async def fetch(
+        self, statement: ClauseElement, parameters: Mapping[str, object] | None = None, acting: Acting = OPERATOR
+    ) -> Sequence[Row]:
+        """Run one read on a snapshot of what is committed, in somebody's name; who has a `Reader` cannot forget it.
 
         Raises:
             StorageUnavailableError: the engine could not answer.
@@ -56,3 +60,15 @@ class Database(Protocol):
             StorageUnavailableError: somebody still reads what was there before, or the engine could not do it.
         """
         ...
+
+
+class Reader:
+    """Reads in one name: all that a repository is given to read with."""
+
+    def __init__(self, database: Database, acting: Acting) -> None:
+        self._database = database
+        self._acting = acting
+
+    async def fetch(self, statement: ClauseElement, parameters: Mapping[str, object] | None = None) -> Sequence[Row]:
+        """Run one read; see `Database.fetch`."""
+        return await self._database.fetch(statement, parameters, self._acting)

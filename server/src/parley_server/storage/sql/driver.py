@@ -12,8 +12,10 @@ from typing import cast
 from sqlalchemy import Connection
 from sqlalchemy.dialects import sqlite
 
+from parley_server.storage.sql.acting import OPERATOR, Acting
 from parley_server.storage.sql.compilation import Compiler
 from parley_server.storage.sql.database import TransactionLostError
+from parley_server.storage.sql.roles import postgres_savepoint
 
 compile_named = Compiler(sqlite.dialect(paramstyle="named"))
 
@@ -43,14 +45,14 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def savepoint(connection: Connection) -> Iterator[None]:
-    """Undo what the block has written when it raises, and nothing else.
+def savepoint(connection: Connection, acting: Acting = OPERATOR) -> Iterator[None]:
+    """Undo what the block has written when it raises, and nothing else; on PostgreSQL it writes in somebody's name.
 
     Raises:
-        TransactionLostError: SQLite has undone the whole transaction by itself.
+        TransactionLostError: the engine has undone the whole transaction by itself.
     """
     if connection.dialect.name == "postgresql":
-        with connection.begin_nested():
+        with postgres_savepoint(connection, acting):
             yield
         return
     driver = driver_of(connection)
@@ -63,6 +65,16 @@ def savepoint(connection: Connection) -> Iterator[None]:
         driver.execute("RELEASE unit")
         raise
     driver.execute("RELEASE unit")
+
+
+@contextmanager
+def acting_as(connection: Connection, acting: Acting) -> Iterator[None]:
+    """Act in another name for a block of a unit, where the engine asks for one at all."""
+    if connection.dialect.name == "postgresql":
+        with postgres_savepoint(connection, acting):
+            yield
+    else:
+        yield
 
 
 def require_transaction(driver: sqlite3.Connection) -> None:

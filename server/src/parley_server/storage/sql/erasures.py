@@ -9,12 +9,12 @@ from sqlalchemy import Connection, Table, delete, insert, select, tuple_
 from parley_server.domain.errors import StorageUnavailableError
 from parley_server.storage.sql import search, space
 from parley_server.storage.sql.account_rows import own_rows, user_column
-from parley_server.storage.sql.database import Database, to_micros
+from parley_server.storage.sql.database import Database, Reader, to_micros
 from parley_server.storage.sql.deletion import PartialDeletion
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.tables import conversations, erasures, metadata, runs
 from parley_server.storage.sql.user_writer import ErasureGate
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.writer import Writes
 
 # What one transaction takes on: some milliseconds of work.
 ROWS = 200
@@ -23,16 +23,17 @@ ROWS = 200
 class SqlErasures:
     """Implements `Erasures`."""
 
-    def __init__(self, database: Database, writer: Writer, run_log: RunLog, gate: ErasureGate) -> None:
+    def __init__(self, database: Database, reader: Reader, writes: Writes, run_log: RunLog, gate: ErasureGate) -> None:
         self._database = database
-        self._writer = writer
+        self._reader = reader
+        self._writes = writes
         self._run_log = run_log
         self._gate = gate
         self._merging = space.Merging()
 
     async def pending(self) -> tuple[str, ...]:
         """Return who is being erased; see `Erasures.pending`."""
-        rows = await self._database.fetch(select(erasures.c.user_id).order_by(erasures.c.begin_time))
+        rows = await self._reader.fetch(select(erasures.c.user_id).order_by(erasures.c.begin_time))
         users = tuple(cast("str", row["user_id"]) for row in rows)
         for user_id in users:
             self._gate.close(user_id)
@@ -48,7 +49,7 @@ class SqlErasures:
 
         self._gate.close(user_id)
         try:
-            await self._writer.run(tx)
+            await self._writes.run(tx)
         except StorageUnavailableError:
             self._gate.reopen(user_id, is_erased=False)
             raise
@@ -56,18 +57,18 @@ class SqlErasures:
     async def live_runs(self, user_id: str) -> tuple[str, ...]:
         """Return the runs that go on; see `Erasures.live_runs`."""
         # The writer's connection, so that a run whose acceptance is under way counts.
-        return await self._writer.run(lambda connection: _live_runs(connection, user_id))
+        return await self._writes.run(lambda connection: _live_runs(connection, user_id))
 
     async def erase_some(self, user_id: str) -> int:
         """Delete a part; see `Erasures.erase_some`."""
         deletion = _Deletion(user_id, ROWS)
-        deleted = await self._writer.run(deletion)
+        deleted = await self._writes.run(deletion)
         self._run_log.forget(deletion.run_ids)
         return deleted
 
     async def scrub_some(self) -> int:
         """Do a part for the search; see `Erasures.scrub_some`."""
-        return await self._writer.run(self._merging.step)
+        return await self._writes.run(self._merging.step)
 
     async def scrub(self) -> None:
         """Empty the files of what was deleted; see `Erasures.scrub`."""
@@ -76,7 +77,7 @@ class SqlErasures:
     async def finish(self, user_id: str) -> bool:
         """Note the end; see `Erasures.finish`."""
         deletion = _Deletion(user_id, ROWS)
-        is_over = await self._writer.run(lambda connection: _finish(connection, user_id, deletion))
+        is_over = await self._writes.run(lambda connection: _finish(connection, user_id, deletion))
         self._run_log.forget(deletion.run_ids)
         if is_over:
             self._gate.reopen(user_id, is_erased=True)

@@ -11,7 +11,7 @@ from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.note import MAX_NOTES, Note, NotesFullError
 from parley_server.storage.sql import request_ids, search
-from parley_server.storage.sql.database import Database, Row, from_micros, to_micros
+from parley_server.storage.sql.database import Reader, Row, from_micros, to_micros
 from parley_server.storage.sql.rows import number, string
 from parley_server.storage.sql.tables import notes
 from parley_server.storage.sql.user_writer import UserWriter
@@ -28,10 +28,10 @@ _SOME = select(notes.c.note_id).where(_OWN).limit(_BATCH)
 class SqlNoteRepository:
     """Implements `NoteRepository` for one user."""
 
-    def __init__(self, context: RequestContext, database: Database, writer: UserWriter) -> None:
+    def __init__(self, context: RequestContext, reader: Reader, writes: UserWriter) -> None:
         self._context = context
-        self._database = database
-        self._writer = writer
+        self._reader = reader
+        self._writes = writes
 
     async def add(self, text: str, idempotency: Idempotency | None = None) -> Note:
         """Store a note; see `NoteRepository.add`."""
@@ -48,10 +48,10 @@ class SqlNoteRepository:
                 request_ids.remember(connection, self._context, idempotency, note_id, now)
             return existing or note_id
 
-        stored_id = await self._writer.run(tx)
+        stored_id = await self._writes.run(tx)
         if stored_id is None:
             raise NotesFullError
-        rows = await self._database.fetch(_GET, {**self._own, "note_id": stored_id})
+        rows = await self._reader.fetch(_GET, {**self._own, "note_id": stored_id})
         if not rows:
             raise NotFoundError("note")
         return _note_of(rows[0])
@@ -59,7 +59,7 @@ class SqlNoteRepository:
     async def find(self, query: str = "", limit: int = 20) -> tuple[Note, ...]:
         """Return the notes that have all words; see `NoteRepository.find`."""
         statement = _FIND.where(*search.matching(self._context.user_id, query, notes.c.note_id))
-        rows = await self._database.fetch(statement, {**self._own, "limit": limit})
+        rows = await self._reader.fetch(statement, {**self._own, "limit": limit})
         return tuple(map(_note_of, rows))
 
     async def delete(self, note_id: str) -> None:
@@ -70,7 +70,7 @@ class SqlNoteRepository:
                 raise NotFoundError("note")
             self._remove(connection, [note_id])
 
-        await self._writer.run(tx)
+        await self._writes.run(tx)
 
     async def delete_all(self) -> None:
         """Delete all of the user's; see `NoteRepository.delete_all`."""
@@ -80,7 +80,7 @@ class SqlNoteRepository:
             self._remove(connection, some)
             return bool(some)
 
-        while await self._writer.run(tx):
+        while await self._writes.run(tx):
             pass
 
     def _remove(self, connection: Connection, note_ids: Iterable[str]) -> None:

@@ -11,32 +11,33 @@ import asyncio
 import contextvars
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Self, TypeVar, cast
+from typing import Self, TypeVar
 
 import asyncpg
 import structlog
-from asyncpg.pool import PoolConnectionProxy
 from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from parley_server.domain.errors import ParleyError, StartError, StorageUnavailableError
+from parley_server.storage.sql.acting import OPERATOR, Acting
 from parley_server.storage.sql.attempt import LOCK_SPACE, Attempt
 from parley_server.storage.sql.compilation import Compiler
 from parley_server.storage.sql.database import Row, TransactionLostError
 from parley_server.storage.sql.failures import is_unavailable, unavailable
+from parley_server.storage.sql.postgres_reading import Readers
 from parley_server.storage.sql.postgres_scrub import SCRUBBING, scrub
+from parley_server.storage.sql.roles import Roles
+from parley_server.storage.sql.row_security import require_wall
 from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
 
 T = TypeVar("T")
 
 READERS = 4
 CONNECT_TIMEOUT_S = 5.0
-READER_TIMEOUT_S = 2.0
 STATEMENT_TIMEOUT_S = 6.0
 # For a server that does not even say that it took too long. With the wait for a reader no more than 10 s.
 ANSWER_TIMEOUT_S = 7.0
@@ -65,6 +66,8 @@ _SESSION = {
     "lock_timeout": f"{LOCK_TIMEOUT_S:.0f}s",
     "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S:.0f}s",
     "jit": "off",
+    # So is a text quoted that a statement takes on a role with.
+    "standard_conforming_strings": "on",
     # A session whose host went away must not hold its locks for hours.
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -125,7 +128,9 @@ class PostgresDatabase:
         self._turn = asyncio.Lock()
         self._session: asyncpg.Connection[asyncpg.Record] | None = None
         self._connection: AsyncConnection | None = None
-        self._readers: asyncpg.Pool[asyncpg.Record] | None = None
+        self._readers = Readers(self._make_readers)
+        # None until the wall has been seen to be there: nobody acts before.
+        self._roles: Roles | None = None
         self._closing = False
 
     async def __aenter__(self) -> Self:
@@ -144,16 +149,12 @@ class PostgresDatabase:
         self._closing = True
         async with self._turn:
             await self._disconnect()
-        if self._readers is not None:
-            # It closes those by force that do not answer.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await self._readers.close()
+        await self._readers.close(CONNECT_TIMEOUT_S)
 
     async def transaction(self, tx: Callable[[Connection], T]) -> T:
         """Run `tx` on the session that writes; see `Database.transaction`."""
         async with self._turn:
-            attempt = Attempt(tx, self._give_up_session)
+            attempt = Attempt(tx, self._give_up_session, self._roles)
             try:
                 connection = await self._connected()
                 return await connection.run_sync(attempt)
@@ -163,7 +164,7 @@ class PostgresDatabase:
                 _log.error("storage_failed", engine="postgresql", error=_cause(error))
                 await self._disconnect()
                 if isinstance(error, TimeoutError):
-                    await self._renew_readers(self._pool)
+                    await self._readers.renew()
                 if attempt.results and await self._has_committed(attempt.transaction_id):
                     return attempt.results[0]
                 raise unavailable(error) from error
@@ -172,16 +173,19 @@ class PostgresDatabase:
                 await self._disconnect()
                 raise
 
-    async def fetch(self, statement: ClauseElement, parameters: Mapping[str, object] | None = None) -> Sequence[Row]:
+    async def fetch(
+        self, statement: ClauseElement, parameters: Mapping[str, object] | None = None, acting: Acting = OPERATOR
+    ) -> Sequence[Row]:
         """Run one read on one of the readers; see `Database.fetch`."""
         compiled = self._compile(statement)
         values = compiled.construct_params(parameters)
+        taking_on = self._taking_on(acting)
         try:
-            async with self._reader() as reader:
-                rows = await reader.fetch(str(compiled), *(values[name] for name in compiled.positiontup or ()))
+            return await self._readers.fetch(
+                str(compiled), [values[name] for name in compiled.positiontup or ()], taking_on
+            )
         except _FAILURES as error:
             raise _translate(error) from error
-        return cast("Sequence[Row]", rows)
 
     async def scrub(self, *, is_thorough: bool = False) -> None:
         """Write the tables anew, on a session of its own; see `Database.scrub`."""
@@ -198,36 +202,22 @@ class PostgresDatabase:
         except _FAILURES as error:
             raise _translate(error) from error
 
-    @asynccontextmanager
-    async def _reader(self) -> "AsyncIterator[PoolConnectionProxy[asyncpg.Record]]":
-        """Lend a reader for a block; where it does not answer, the others cannot be trusted to either."""
-        pool = self._pool
-        async with pool.acquire(timeout=READER_TIMEOUT_S) as reader:
-            try:
-                yield reader
-            except TimeoutError:
-                await self._renew_readers(pool)
-                raise
-
-    async def _renew_readers(self, silent: "asyncpg.Pool[asyncpg.Record]") -> None:
-        # By force: a session that is silent does not end politely either, and its end would hit the one after it.
-        if silent is self._readers:
-            silent.terminate()
-            self._readers = await self._make_readers()
-
-    @property
-    def _pool(self) -> "asyncpg.Pool[asyncpg.Record]":
-        if self._readers is None:
+    def _taking_on(self, acting: Acting) -> str:
+        """Return how to take on a role. Raises StorageUnavailableError before it is known which there are."""
+        if acting is OPERATOR:
+            return ""
+        if self._roles is None:
             raise StorageUnavailableError
-        return self._readers
+        return self._roles.taking_on(acting)
 
     async def _open(self) -> None:
         self._connection = await self._engine.connect()
-        self._readers = await self._make_readers()
+        await self._readers.open()
         if self._purpose is Purpose.UPGRADE:
             await self.transaction(upgrade)
         elif await self.transaction(current_revision) != HEAD:
             raise SchemaOutdatedError
+        self._roles = await self.transaction(require_wall)
 
     async def _make_readers(self) -> "asyncpg.Pool[asyncpg.Record]":
         return await asyncpg.create_pool(
@@ -323,7 +313,7 @@ class PostgresDatabase:
         return False
 
     async def _status_of(self, transaction_id: str) -> object:
-        async with self._reader() as reader:
+        async with self._readers.one() as reader:
             await reader.fetch(_END_FORMER, self._name, timeout=IN_DOUBT_TIMEOUT_S)
             return await reader.fetchval(
                 "SELECT pg_xact_status($1::text::xid8)", transaction_id, timeout=IN_DOUBT_TIMEOUT_S

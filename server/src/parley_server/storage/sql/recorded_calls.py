@@ -16,7 +16,7 @@ from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.repositories import ToolCallFilter
 from parley_server.storage.sql import resolutions, tool_results
 from parley_server.storage.sql.call_listing import CALLS, filter_parameters, listing, place_parameters
-from parley_server.storage.sql.database import Database, Row, from_micros, to_micros
+from parley_server.storage.sql.database import Reader, Row, from_micros, to_micros
 from parley_server.storage.sql.expiry import is_alive, of_living_conversation
 from parley_server.storage.sql.paging import PageTokens, fitting
 from parley_server.storage.sql.rows import blob, item_of, moment, number, string
@@ -36,10 +36,10 @@ _OWN_RUN = select(runs.c.run_id).where(
 class SqlToolCallRepository:
     """Implements `ToolCallRepository` for one user."""
 
-    def __init__(self, context: RequestContext, database: Database, writer: UserWriter, tokens: PageTokens) -> None:
+    def __init__(self, context: RequestContext, reader: Reader, writes: UserWriter, tokens: PageTokens) -> None:
         self._context = context
-        self._database = database
-        self._writer = writer
+        self._reader = reader
+        self._writes = writes
         self._tokens = tokens
 
     async def list(self, call_filter: ToolCallFilter, page: PageRequest) -> Page[RecordedCall]:
@@ -50,7 +50,7 @@ class SqlToolCallRepository:
         parameters = self._own | {"limit": page.size + 1} | filter_parameters(call_filter)
         if before:
             parameters |= place_parameters(call_filter, *before.split(" "))
-        rows = await self._database.fetch(listing(call_filter, is_first=not before), parameters)
+        rows = await self._reader.fetch(listing(call_filter, is_first=not before), parameters)
         taken = fitting(rows, page.size, ("item_json",))
         items = tuple(_call_of(row) for row in rows[:taken])
         if taken == len(rows):
@@ -63,8 +63,8 @@ class SqlToolCallRepository:
         def tx(connection: Connection) -> None:
             resolutions.resolve(connection, self._context, (run_id, call_id), outcome, note, _now())
 
-        await self._writer.run(tx)
-        rows = await self._database.fetch(_GET, self._own | {"run_id": run_id, "call_id": call_id})
+        await self._writes.run(tx)
+        rows = await self._reader.fetch(_GET, self._own | {"run_id": run_id, "call_id": call_id})
         if not rows:
             raise NotFoundError("tool_call")
         return _call_of(rows[0])
@@ -74,14 +74,14 @@ class SqlToolCallRepository:
         # No engine is asked for more than it can count.
         start = min(offset, MAX_WHOLE_BYTES) + 1
         place = {"result_id": result_id, "start": start, "max_bytes": min(max_bytes, MAX_WHOLE_BYTES)}
-        rows = await self._database.fetch(tool_results.PIECE, self._own | place)
+        rows = await self._reader.fetch(tool_results.PIECE, self._own | place)
         if not rows:
             raise NotFoundError("tool_result")
         return ResultPiece(blob(rows[0], "content"), number(rows[0], "total_bytes"))
 
     async def result_for_run(self, result_id: str, run_id: str) -> str:
         """Return a whole result; see `ToolCallRepository.result_for_run`."""
-        rows = await self._database.fetch(tool_results.FOR_RUN, self._own | {"result_id": result_id, "run_id": run_id})
+        rows = await self._reader.fetch(tool_results.FOR_RUN, self._own | {"result_id": result_id, "run_id": run_id})
         if not rows:
             raise NotFoundError("tool_result")
         return blob(rows[0], "content").decode()
@@ -93,7 +93,7 @@ class SqlToolCallRepository:
             ("run", _OWN_RUN, call_filter.run_id),
         )
         for resource_type, statement, named_id in named:
-            if named_id and not await self._database.fetch(statement, self._own | {"id": named_id}):
+            if named_id and not await self._reader.fetch(statement, self._own | {"id": named_id}):
                 raise NotFoundError(resource_type)
 
     @property

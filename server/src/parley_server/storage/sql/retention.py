@@ -9,12 +9,12 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from parley_server.storage.sql import frames, request_ids, space
 from parley_server.storage.sql.audit_log import SqlAuditLog
-from parley_server.storage.sql.database import Database, to_micros
+from parley_server.storage.sql.database import Reader, to_micros
 from parley_server.storage.sql.deletion import PartialDeletion, has_expired
 from parley_server.storage.sql.rows import blob, number, string
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.tables import conversations, run_archive, runs
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.writer import Writes
 
 # What one transaction takes on: some milliseconds of work.
 ROWS = 200
@@ -55,11 +55,9 @@ class _FoldedRun:
 class SqlRetention:
     """Implements `Retention`; `ttl` is how many microseconds a conversation outlives its last change."""
 
-    def __init__(
-        self, database: Database, writer: Writer, run_log: RunLog, audit: SqlAuditLog, *, ttl: int | None
-    ) -> None:
-        self._database = database
-        self._writer = writer
+    def __init__(self, reader: Reader, writes: Writes, run_log: RunLog, audit: SqlAuditLog, *, ttl: int | None) -> None:
+        self._reader = reader
+        self._writes = writes
         self._run_log = run_log
         self._audit = audit
         self._ttl = ttl
@@ -72,12 +70,12 @@ class SqlRetention:
         if self._adopted is None:
             return 0
         statement = _OTHER_TTL.order_by(conversations.c.conversation_id).limit(ROWS)
-        rows = await self._database.fetch(statement, {"place": self._adopted, "ttl": self._ttl})
+        rows = await self._reader.fetch(statement, {"place": self._adopted, "ttl": self._ttl})
         ids = [string(row, "conversation_id") for row in rows]
         if ids:
             expire_time = None if self._ttl is None else conversations.c.update_time + self._ttl
             change = update(conversations).where(conversations.c.conversation_id.in_(ids))
-            await self._writer.run(
+            await self._writes.run(
                 lambda db: db.execute(change.values(ttl=self._ttl, expire_time=expire_time)).rowcount
             )
         self._adopted = ids[-1] if ids else None
@@ -86,13 +84,13 @@ class SqlRetention:
     async def delete_expired(self, now: datetime) -> int:
         """Delete a part of what has expired; see `Retention.delete_expired`."""
         deletion = PartialDeletion(has_expired(to_micros(now)), ROWS)
-        deleted = await self._writer.run(deletion)
+        deleted = await self._writes.run(deletion)
         self._run_log.forget(deletion.run_ids)
         return deleted
 
     async def forget_request_ids(self, now: datetime) -> int:
         """Drop old request ids; see `Retention.forget_request_ids`."""
-        return await self._writer.run(lambda db: request_ids.forget_some(db, to_micros(now), ROWS))
+        return await self._writes.run(lambda db: request_ids.forget_some(db, to_micros(now), ROWS))
 
     async def truncate_audit(self, before: datetime) -> int:
         """Take away old entries; see `Retention.truncate_audit`."""
@@ -100,19 +98,19 @@ class SqlRetention:
 
     async def fold(self, ended_before: datetime) -> int:
         """Fold a few runs; see `Retention.fold`."""
-        due = await self._database.fetch(_DUE, {"ended": to_micros(ended_before)})
+        due = await self._reader.fetch(_DUE, {"ended": to_micros(ended_before)})
         folded: list[_FoldedRun] = []
         for row in due:
             folded.append(await self._folded(string(row, "run_id")))
             if sum(run.read_bytes for run in folded) > READ_BYTES:
                 break
         if folded:
-            await self._writer.run(lambda db: _store(db, folded))
+            await self._writes.run(lambda db: _store(db, folded))
         return len(folded)
 
     async def compact(self, now: datetime) -> int:
         """Compact a part of the database; see `Retention.compact`."""
-        return await self._writer.run(lambda db: self._compaction.step(db, now))
+        return await self._writes.run(lambda db: self._compaction.step(db, now))
 
     async def _folded(self, run_id: str) -> _FoldedRun:
         """Read a log, which nobody changes any more, and fold it before the write lock is taken."""
@@ -125,7 +123,7 @@ class SqlRetention:
     async def _read_and_fold(self, run_id: str) -> _FoldedRun:
         pages: dict[int, bytes] = {}
         folded_seq = seq = read_bytes = 0
-        while rows := await self._database.fetch(_NEXT_PAGE, {"run_id": run_id, "seq": seq}):
+        while rows := await self._reader.fetch(_NEXT_PAGE, {"run_id": run_id, "seq": seq}):
             seq, content = number(rows[0], "first_seq"), blob(rows[0], "frames")
             read_bytes += len(content)
             page = frames.fold(seq, content, self._run_log.codec.is_fleeting)

@@ -16,7 +16,7 @@ from parley_server.domain.errors import StorageUnavailableError
 from parley_server.domain.run_event import EventCodec, ItemEvent
 from parley_server.metrics.recorder import SILENT, Gauge, Recorder
 from parley_server.storage.run_log import OwnershipLostError
-from parley_server.storage.sql import archive, journal, usage_writes
+from parley_server.storage.sql import acting, archive, journal, usage_writes
 from parley_server.storage.sql.archive import ArchiveReader
 from parley_server.storage.sql.clock import Clock, utc_now
 from parley_server.storage.sql.conclusion import set_attempt, set_attempts
@@ -173,6 +173,8 @@ def _is_plain(batch: Sealed) -> bool:
 class _RunUnit:
     """One run's batch together with the writes that belong to it."""
 
+    acting = acting.RUN_LOG
+
     def __init__(self, log: RunLog, batch: Sealed) -> None:
         self._log = log
         self._batch = batch
@@ -195,6 +197,8 @@ class _RunUnit:
 
 class _PlainUnit:
     """The plain batches of all runs, in one statement, and in another one the attempts that begin with them."""
+
+    acting = acting.RUN_LOG
 
     def __init__(self, log: RunLog, batches: list[Sealed]) -> None:
         self._log = log
@@ -221,6 +225,8 @@ class _PlainUnit:
 
 class _SweepUnit:
     """Removes rows of the journal whose events the archive holds."""
+
+    acting = acting.RUN_LOG
 
     def __init__(self, rows: list[tuple[str, int]], recorder: Recorder) -> None:
         self._rows = rows

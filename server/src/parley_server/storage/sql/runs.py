@@ -19,7 +19,7 @@ from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.repositories import Acceptance, RunFilter
 from parley_server.storage.sql import frames, request_ids
 from parley_server.storage.sql.acceptance import FIRST_TOKEN, RunAcceptance
-from parley_server.storage.sql.database import Database, Row, to_micros
+from parley_server.storage.sql.database import Reader, Row, to_micros
 from parley_server.storage.sql.expiry import is_alive, of_living_conversation
 from parley_server.storage.sql.live_run import LiveRun
 from parley_server.storage.sql.paging import PageTokens, fitting
@@ -47,23 +47,23 @@ class SqlRunRepository:
     def __init__(
         self,
         context: RequestContext,
-        database: Database,
-        writer: UserWriter,
+        reader: Reader,
+        writes: UserWriter,
         run_log: RunLog,
         tokens: PageTokens,
         *,
         ttl: int | None,
     ) -> None:
         self._context = context
-        self._database = database
-        self._writer = writer
+        self._reader = reader
+        self._writes = writes
         self._run_log = run_log
         self._tokens = tokens
         self._ttl = ttl
 
     async def accept(self, spec: RunSpec, idempotency: Idempotency | None, limits: Sequence[Limit] = ()) -> Acceptance:
         """Accept a run; see `RunRepository.accept`."""
-        accepted = await self._writer.run(
+        accepted = await self._writes.run(
             RunAcceptance(
                 self._context,
                 spec,
@@ -92,7 +92,7 @@ class SqlRunRepository:
         if idempotency is None:
             return None
         # The writer's connection, so that a request whose commit is under way counts.
-        run_id = await self._writer.run(lambda connection: request_ids.find(connection, self._context, idempotency))
+        run_id = await self._writes.run(lambda connection: request_ids.find(connection, self._context, idempotency))
         return None if run_id is None else await self.get(run_id)
 
     async def steer(self, run_id: str, parts: tuple[ContentPart, ...], idempotency: Idempotency | None) -> str:
@@ -103,7 +103,7 @@ class SqlRunRepository:
             async with live.gate:
                 if live.is_steerable:
                     live.may_have_steers = True
-                    accepted = await self._writer.run(steering, patient=True)
+                    accepted = await self._writes.run(steering, patient=True)
                     if accepted.pending is not None:
                         live.add_steer(accepted.pending)
                     return accepted.steer_id
@@ -111,7 +111,7 @@ class SqlRunRepository:
         elif not (await self.get(run_id)).state.is_terminal:
             # Unfinished and not in this process: its owner is not known here (yet).
             raise StorageUnavailableError
-        return (await self._writer.run(steering)).steer_id
+        return (await self._writes.run(steering)).steer_id
 
     async def get(self, run_id: str) -> Run:
         """Return one; see `RunRepository.get`."""
@@ -120,16 +120,14 @@ class SqlRunRepository:
     async def list(self, run_filter: RunFilter, page: PageRequest) -> Page[Run]:
         """List, latest created first; see `RunRepository.list`."""
         user_id = self._context.user_id
-        if run_filter.conversation_id and not await self._database.fetch(
+        if run_filter.conversation_id and not await self._reader.fetch(
             _OWN_CONVERSATION, {"user_id": user_id, "conversation_id": run_filter.conversation_id, "now": _now()}
         ):
             raise NotFoundError("conversation")
         name = ("runs", user_id, repr(run_filter))
         before = self._tokens.read(name, page.token)
         place = {"user_id": user_id, "now": _now(), "limit": page.size + 1} | ({"before": before} if before else {})
-        rows = await self._database.fetch(
-            listing(run_filter, is_first=not before), place | filter_parameters(run_filter)
-        )
+        rows = await self._reader.fetch(listing(run_filter, is_first=not before), place | filter_parameters(run_filter))
         taken = fitting(rows, page.size, _SIZED)
         items = tuple(self._as_it_stands(row) for row in rows[:taken])
         return Page(items, self._tokens.issue(name, items[-1].run_id) if len(rows) > taken else "")
@@ -171,10 +169,10 @@ class SqlRunRepository:
                 next_seq = events[-1].seq + 1
 
     async def _page(self, run_id: str, seq: int) -> frames.Page:
-        return await self._run_log.archive.page(UserKey(self._context), run_id, seq)
+        return await self._run_log.archive.page(self._reader, UserKey(self._context), run_id, seq)
 
     async def _row(self, run_id: str) -> Row:
-        rows = await self._database.fetch(_GET, {"user_id": self._context.user_id, "run_id": run_id, "now": _now()})
+        rows = await self._reader.fetch(_GET, {"user_id": self._context.user_id, "run_id": run_id, "now": _now()})
         if not rows:
             raise NotFoundError("run")
         return rows[0]

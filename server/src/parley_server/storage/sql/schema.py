@@ -5,6 +5,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from parley_server.domain.errors import StartError
+from parley_server.storage.sql.row_security import lift, secure
 
 # The newest revision in migrations/versions; a test holds the two together.
 HEAD = "0011"
@@ -29,7 +30,10 @@ def current_revision(connection: Connection) -> str | None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring the database to HEAD inside the caller's transaction."""
+    """Bring the database to HEAD, and its wall to what this version says, inside the caller's transaction.
+
+    Raises StartError where the wall cannot be built.
+    """
     # Alembic takes 0.2 s to import and is needed only when there is something to do.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -38,4 +42,6 @@ def upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    lift(connection)
     command.upgrade(config, "head")
+    secure(connection)

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Boolean, ColumnElement, Connection, delete, insert, literal, literal_column, select
+from sqlalchemy import Boolean, ColumnElement, Connection, String, delete, insert, literal, literal_column, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.operators import OperatorType
@@ -19,6 +19,9 @@ from parley_server.domain.content import text_of
 from parley_server.domain.message import AssistantItem, Item, UserItem
 from parley_server.storage.sql.statements import write
 from parley_server.storage.sql.tables import conversations, search_texts
+
+# PostgreSQL's function of the user's own texts that have some words.
+OWN_TEXTS = "own_texts_with"
 
 _INSERT = insert(search_texts)
 
@@ -100,12 +103,7 @@ def matching(
     """
     words = words_of(query)
     return [
-        found_id.in_(
-            select(search_texts.c.conversation_id).where(
-                search_texts.c.user_id == user_id,
-                _HasWords([_mark(user_id), word], is_prefix=place == len(words)),
-            )
-        )
+        _IsFound(found_id, user_id, _HasWords([_mark(user_id), word], is_prefix=place == len(words)))
         for place, word in enumerate(words, 1)
     ]
 
@@ -145,6 +143,44 @@ class _HasWords(ColumnElement[bool]):
     def self_group(self, against: OperatorType | None = None) -> "_HasWords":  # noqa: ARG002  # SQLAlchemy's own name
         """Stay as it is: compared with 1, as SQLite's other booleans are, FTS5 would not be asked."""
         return self
+
+
+class _IsFound(ColumnElement[bool]):
+    """A column is the id of one of the user's texts that have all these words.
+
+    PostgreSQL has a function for that: see `row_security`.
+    """
+
+    inherit_cache = False
+    type = Boolean()
+
+    def __init__(self, found_id: ColumnElement[str], user_id: str, has_words: _HasWords) -> None:
+        own_texts = select(search_texts.c.conversation_id).where(search_texts.c.user_id == user_id, has_words)
+        self.by_texts = found_id.in_(own_texts)
+        self.by_function = found_id.in_(select(_TheirIds(has_words.tsquery)))
+
+
+class _TheirIds(ColumnElement[str]):
+    inherit_cache = False
+    type = String()
+
+    def __init__(self, tsquery: ColumnElement[str]) -> None:
+        self.tsquery = tsquery
+
+
+@compiles(_IsFound, "sqlite")
+def _found_on_sqlite(element: _IsFound, compiler: SQLCompiler, **options: object) -> str:
+    return compiler.process(element.by_texts, **options)
+
+
+@compiles(_IsFound, "postgresql")
+def _found_on_postgresql(element: _IsFound, compiler: SQLCompiler, **options: object) -> str:
+    return compiler.process(element.by_function, **options)
+
+
+@compiles(_TheirIds, "postgresql")
+def _ids_on_postgresql(element: _TheirIds, compiler: SQLCompiler, **options: object) -> str:
+    return f"{OWN_TEXTS}(CAST({compiler.process(element.tsquery, **options)} AS tsquery))"
 
 
 @compiles(_HasWords, "sqlite")

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, Self, TypeVar, cast
 
@@ -21,11 +22,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from parley_server.domain.errors import ParleyError, StartError, StorageUnavailableError
+from parley_server.storage.sql.acting import OPERATOR, Acting, Role
 from parley_server.storage.sql.checkpoints import MAX_LOG_BYTES, Checkpoints
 from parley_server.storage.sql.database import Row, TransactionLostError
 from parley_server.storage.sql.driver import compile_named, transaction
 from parley_server.storage.sql.failures import FailureLog, cause_of, unavailable
 from parley_server.storage.sql.integrity import refuse_if_damaged
+from parley_server.storage.sql.own_views import OwnParameters, open_own, open_unbound
 from parley_server.storage.sql.schema import HEAD, SchemaOutdatedError, current_revision, upgrade
 from parley_server.storage.sql.sqlite_scrub import vacuum
 from parley_server.storage.sql.writer_faults import end_if_unsynced
@@ -34,6 +37,8 @@ T = TypeVar("T")
 
 READERS = 2
 BUSY_TIMEOUT_S = 5.0
+# Of a cursor that is iterated over, which none is.
+_ROWS_AT_ONCE = 64
 
 _WRITER_PRAGMAS = (
     # First, because it can only be said of a file that has no tables yet.
@@ -48,7 +53,6 @@ _WRITER_PRAGMAS = (
     f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}",
     "PRAGMA cache_size = -16384",
 )
-_READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF", "PRAGMA cache_size = -8192")
 # A damaged file may even break the engine's words about it.
 _FAILURES = (DBAPIError, sqlite3.Error, UnicodeDecodeError)
 
@@ -81,7 +85,8 @@ class SqliteDatabase:
         self._stack.push_async_callback(self._stop_writer)
         try:
             await opened
-            self._readers = [await self._open_reader() for _ in range(READERS)]
+            self._readers = [await self._open_reader(open_own) for _ in range(READERS)]
+            self._unbound = await self._open_reader(open_unbound)
         except BaseException as error:
             await self._stack.aclose()
             if isinstance(error, (*_FAILURES, OSError)):
@@ -115,12 +120,18 @@ class SqliteDatabase:
         except Exception as error:
             raise _translate(error) from error
 
-    async def fetch(self, statement: ClauseElement, parameters: Mapping[str, object] | None = None) -> Sequence[Row]:
+    async def fetch(
+        self, statement: ClauseElement, parameters: Mapping[str, object] | None = None, acting: Acting = OPERATOR
+    ) -> Sequence[Row]:
         """Run one read on one of the readers; see `Database.fetch`."""
         compiled = compile_named(statement)
-        reader = self._readers[next(self._turn) % READERS]
+        values = compiled.construct_params(parameters)
+        if acting.role is Role.USER:
+            reader, values = self._readers[next(self._turn) % READERS], OwnParameters(values, acting.user_id)
+        else:
+            reader = self._unbound
         try:
-            rows = await reader.execute_fetchall(str(compiled), compiled.construct_params(parameters))
+            rows = await reader.execute_fetchall(str(compiled), values)
         except _FAILURES as error:
             raise _translate(error) from error
         return cast("Sequence[Row]", rows)
@@ -147,12 +158,10 @@ class SqliteDatabase:
         if not is_empty:
             raise StorageUnavailableError
 
-    async def _open_reader(self) -> aiosqlite.Connection:
-        opening = aiosqlite.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-        reader = await self._stack.enter_async_context(opening)
+    async def _open_reader(self, opening: Callable[[Path, float], sqlite3.Connection]) -> aiosqlite.Connection:
+        opened = aiosqlite.Connection(partial(opening, self._path, BUSY_TIMEOUT_S), _ROWS_AT_ONCE)
+        reader = await self._stack.enter_async_context(opened)
         reader.row_factory = sqlite3.Row
-        for pragma in _READER_PRAGMAS:
-            await reader.execute_fetchall(pragma)
         return reader
 
     def _write_until_closed(self, opened: asyncio.Future[None]) -> None:

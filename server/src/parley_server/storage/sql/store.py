@@ -19,6 +19,7 @@ from parley_server.storage.repositories import (
     UserStore,
 )
 from parley_server.storage.sql.accounts import SqlAccountDirectory, SqlAccountRepository
+from parley_server.storage.sql.acting import ADMINISTRATION, RUN_LOG, acting_for
 from parley_server.storage.sql.api_keys import SqlApiKeyRepository
 from parley_server.storage.sql.approvals import SqlApprovalRepository
 from parley_server.storage.sql.archive import ArchiveReader
@@ -27,7 +28,7 @@ from parley_server.storage.sql.audit_verification import AuditReader
 from parley_server.storage.sql.budgets import SqlBudgetRepository
 from parley_server.storage.sql.clock import Clock, utc_now
 from parley_server.storage.sql.conversations import SqlConversationRepository
-from parley_server.storage.sql.database import MICROSECOND, Database
+from parley_server.storage.sql.database import MICROSECOND, Database, Reader
 from parley_server.storage.sql.erasures import SqlErasures
 from parley_server.storage.sql.notes import SqlNoteRepository
 from parley_server.storage.sql.paging import PageTokens
@@ -38,7 +39,7 @@ from parley_server.storage.sql.runs import SqlRunRepository
 from parley_server.storage.sql.usage import SqlUsageRepository
 from parley_server.storage.sql.user_writer import ErasureGate, UserWriter
 from parley_server.storage.sql.worker_store import SqlWorkerStore
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.writer import Writer, Writes
 from parley_server.storage.usage_repository import UsageRepository
 
 
@@ -67,16 +68,18 @@ class SqlStore:
         self._tokens = tokens = PageTokens(hash_key)
         self._ttl = ttl
         chain = AuditChain(hash_key)
-        self.audit = SqlAuditLog(database, writer, tokens, chain)
-        self.audit_reader = AuditReader(database, chain)
-        self.api_keys = SqlApiKeyRepository(database, writer, tokens)
+        # Of no user's, or of all: what is handed on from here is told apart by who may have which door.
+        reader, writes = Reader(database, ADMINISTRATION), Writes(writer, ADMINISTRATION)
+        self.audit = SqlAuditLog(reader, writes, tokens, chain)
+        self.audit_reader = AuditReader(reader, chain)
+        self.api_keys = SqlApiKeyRepository(reader, writes, tokens)
         self._gate = ErasureGate()
         self.accounts = SqlAccountDirectory(database)
-        self.erasures = SqlErasures(database, writer, run_log, self._gate)
-        self.usage = SqlUsageRepository("", database, tokens)
-        self.budgets = SqlBudgetRepository(database, writer, run_log.clock)
-        self.worker = SqlWorkerStore(writer, run_log)
-        self.retention = SqlRetention(database, writer, run_log, self.audit, ttl=ttl)
+        self.erasures = SqlErasures(database, reader, writes, run_log, self._gate)
+        self.usage = SqlUsageRepository("", reader, tokens)
+        self.budgets = SqlBudgetRepository(reader, writes, run_log.clock)
+        self.worker = SqlWorkerStore(writes, Writes(writer, RUN_LOG), run_log)
+        self.retention = SqlRetention(reader, writes, run_log, self.audit, ttl=ttl)
 
     def watch_availability(self, tell: Callable[[bool], None]) -> None:
         """Call `tell` when the store can write no more, and when it can again."""
@@ -84,15 +87,17 @@ class SqlStore:
 
     def for_user(self, context: RequestContext) -> UserStore:
         """Open the store for one user; see `Store.for_user`."""
-        writer = UserWriter(self._writer, self._gate, context)
+        acting = acting_for(context.user_id)
+        reader = Reader(self._database, acting)
+        writes = UserWriter(Writes(self._writer, acting), self._gate, context)
         return SqlUserStore(
-            SqlConversationRepository(context, self._database, writer, self._run_log, self._tokens, ttl=self._ttl),
-            SqlRunRepository(context, self._database, writer, self._run_log, self._tokens, ttl=self._ttl),
-            SqlApprovalRepository(context, self._database, writer, self._tokens),
-            SqlToolCallRepository(context, self._database, writer, self._tokens),
-            SqlNoteRepository(context, self._database, writer),
-            SqlAccountRepository(context, self._database, writer),
-            SqlUsageRepository(context.user_id, self._database, self._tokens),
+            SqlConversationRepository(context, reader, writes, self._run_log, self._tokens, ttl=self._ttl),
+            SqlRunRepository(context, reader, writes, self._run_log, self._tokens, ttl=self._ttl),
+            SqlApprovalRepository(context, reader, writes, self._tokens),
+            SqlToolCallRepository(context, reader, writes, self._tokens),
+            SqlNoteRepository(context, reader, writes),
+            SqlAccountRepository(context, reader, writes),
+            SqlUsageRepository(context.user_id, reader, self._tokens),
         )
 
 
@@ -111,7 +116,7 @@ async def open_store(
     their last change; None: never. `clock` tells the time of what is used and of what limits leave.
     """
     writer = Writer(database, recorder)
-    run_log = RunLog(writer, ArchiveReader(database), codec, recorder, clock)
+    run_log = RunLog(writer, ArchiveReader(), codec, recorder, clock)
     try:
         async with writer:
             ttl = None if conversation_ttl is None else conversation_ttl // MICROSECOND

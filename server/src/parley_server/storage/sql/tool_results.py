@@ -71,9 +71,11 @@ def delete_some(connection: Connection, conversation_id: str, limit: int) -> int
     """Delete up to `limit` results of a conversation; return how many. What forks have too stays theirs."""
     some = select(tool_results.c.result_id).where(tool_results.c.conversation_id == conversation_id).limit(limit)
     result_ids = connection.execute(some).scalars().all()
+    # The contents first: whose they are is told by the rows that name them.
+    contents = tool_result_contents.c.result_id
+    of_others = tool_results.c.conversation_id != conversation_id
+    is_had = exists().where(tool_results.c.result_id == contents, of_others)
+    connection.execute(delete(tool_result_contents).where(contents.in_(result_ids), ~is_had))
     of_some = tool_results.c.result_id.in_(result_ids)
     connection.execute(delete(tool_results).where(tool_results.c.conversation_id == conversation_id, of_some))
-    contents = tool_result_contents.c.result_id
-    is_had = exists().where(tool_results.c.result_id == contents)
-    connection.execute(delete(tool_result_contents).where(contents.in_(result_ids), ~is_had))
     return len(result_ids)

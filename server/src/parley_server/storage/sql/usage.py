@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, func, literal, select, tuple_
 from parley_server.domain.usage import Usage
 from parley_server.domain.usage_report import UsageGrouping, UsageQuery, UsageSum
 from parley_server.storage.page import Page, PageRequest
-from parley_server.storage.sql.database import Database, Row
+from parley_server.storage.sql.database import Reader, Row
 from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.quota_tables import usage_days
 from parley_server.storage.sql.rows import number, string
@@ -31,9 +31,9 @@ _SUMS = tuple(func.sum(usage_days.c[name]).label(name) for name in _SUMMED)
 class SqlUsageRepository:
     """Implements `UsageRepository`: for one user, or with an empty id for administrators."""
 
-    def __init__(self, user_id: str, database: Database, tokens: PageTokens) -> None:
+    def __init__(self, user_id: str, reader: Reader, tokens: PageTokens) -> None:
         self._user_id = user_id
-        self._database = database
+        self._reader = reader
         self._tokens = tokens
 
     async def sums(self, query: UsageQuery, page: PageRequest) -> Page[UsageSum]:
@@ -45,7 +45,7 @@ class SqlUsageRepository:
         if place := self._tokens.read(listing, page.token):
             wanted.append(tuple_(*groups) > tuple_(*map(literal, json.loads(place))))
         statement = select(*groups, *_SUMS).where(*wanted).group_by(*groups).order_by(*groups).limit(page.size + 1)
-        rows = await self._database.fetch(statement)
+        rows = await self._reader.fetch(statement)
         items = tuple(_sum_of(row, query.group_by) for row in rows[: page.size])
         if len(rows) <= page.size:
             return Page(items, "")

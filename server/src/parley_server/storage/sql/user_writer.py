@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from parley_server.domain.access_errors import AccountErasingError
 from parley_server.domain.context import RequestContext
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.writer import Writes
 
 T = TypeVar("T")
 
@@ -43,10 +43,10 @@ class ErasureGate:
 
 
 class UserWriter:
-    """The writer for one call's or one run's context; the gate is asked inside the transaction."""
+    """Writes for one call's or one run's context, in its user's name; the gate is asked inside the transaction."""
 
-    def __init__(self, writer: Writer, gate: ErasureGate, context: RequestContext) -> None:
-        self._writer = writer
+    def __init__(self, writes: Writes, gate: ErasureGate, context: RequestContext) -> None:
+        self._writes = writes
         self._gate = gate
         self._context = context
 
@@ -57,4 +57,4 @@ class UserWriter:
             self._gate.check(self._context)
             return tx(connection)
 
-        return await self._writer.run(gated, patient=patient)
+        return await self._writes.run(gated, patient=patient)

@@ -33,7 +33,7 @@ from parley_server.storage.sql.quota_holds import Holding
 from parley_server.storage.sql.rows import number, stored_run_of
 from parley_server.storage.sql.run_log import RETRY_S, RunLog
 from parley_server.storage.sql.tables import conversations, run_journal, runs
-from parley_server.storage.sql.writer import Writer
+from parley_server.storage.sql.writer import Writes
 from parley_server.storage.worker_store import InterruptedRun, StoredRun
 
 _UNFINISHED = runs.c.finish_time.is_(None)
@@ -48,10 +48,10 @@ _UNFINISHED_RUNS = (
 class SqlRunAppender:
     """Implements `RunAppender` over the run log."""
 
-    def __init__(self, live: LiveRun, run_log: RunLog, writer: Writer) -> None:
+    def __init__(self, live: LiveRun, run_log: RunLog, writes: Writes) -> None:
         self._live = live
         self._run_log = run_log
-        self._writer = writer
+        self._writes = writes
 
     @property
     def run_id(self) -> str:
@@ -97,7 +97,7 @@ class SqlRunAppender:
 
     async def expire_approvals(self, approval_ids: Sequence[str]) -> tuple[Approval, ...]:
         """Set what is pending EXPIRED; see `RunAppender.expire_approvals`."""
-        return await self._writer.run(lambda connection: approval_writes.expire(connection, approval_ids))
+        return await self._writes.run(lambda connection: approval_writes.expire(connection, approval_ids))
 
     async def resume(self) -> None:
         """Append `run_resumed`; see `RunAppender.resume`."""
@@ -145,7 +145,7 @@ class SqlRunAppender:
         """Write, again and again while the store is away, as what the run appends is."""
         while True:
             try:
-                return await self._writer.run(tx_of(), patient=True)
+                return await self._writes.run(tx_of(), patient=True)
             except StorageUnavailableError:
                 await asyncio.sleep(RETRY_S)
 
@@ -188,21 +188,22 @@ class SqlRunAppender:
             if not connection.execute(update(runs).where(*owned).values(**values)).rowcount:
                 raise OwnershipLostError(self._live.run_id)
 
-        await self._writer.run(tx)
+        await self._writes.run(tx)
 
 
 class SqlWorkerStore:
-    """Implements `WorkerStore`."""
+    """Implements `WorkerStore`; to take over takes more than to write the log on, so it is done by other `writes`."""
 
-    def __init__(self, writer: Writer, run_log: RunLog) -> None:
-        self._writer = writer
+    def __init__(self, writes: Writes, log_writes: Writes, run_log: RunLog) -> None:
+        self._writes = writes
+        self._log_writes = log_writes
         self._run_log = run_log
 
     async def take_over(self) -> tuple[list[InterruptedRun], list[StoredRun]]:
         """Become the owner of every unfinished run; see `WorkerStore.take_over`."""
         interrupted: list[InterruptedRun] = []
         unstarted: list[StoredRun] = []
-        for left in await self._writer.run(_take_over, patient=True):
+        for left in await self._writes.run(_take_over, patient=True):
             stored = stored_run_of(left.row)
             live = LiveRun(stored.run, Consumer.of(stored.context), fencing_token=number(left.row, "fencing_token"))
             live.tail.begin_after(left.archived_seq)
@@ -223,7 +224,7 @@ class SqlWorkerStore:
         live = self._run_log.find(run_id)
         if live is None or live.ended:
             raise OwnershipLostError(run_id)
-        return SqlRunAppender(live, self._run_log, self._writer)
+        return SqlRunAppender(live, self._run_log, self._log_writes)
 
 
 @dataclass(slots=True)

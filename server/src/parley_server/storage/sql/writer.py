@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from parley_server.domain.errors import ParleyError, StorageUnavailableError
 from parley_server.metrics.recorder import SILENT, Recorder
 from parley_server.storage.run_log import OwnershipLostError
+from parley_server.storage.sql.acting import ADMINISTRATION, OPERATOR, Acting
 from parley_server.storage.sql.database import Database, TransactionLostError
 from parley_server.storage.sql.driver import savepoint
 from parley_server.storage.sql.failures import cause_of, is_full, is_unavailable, unavailable
@@ -41,7 +42,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Unit(Protocol):
-    """A piece of a commit that succeeds or fails by itself: it runs under a savepoint of its own."""
+    """A piece of a commit that succeeds or fails by itself: under a savepoint of its own, and in a name of its own."""
+
+    @property
+    def acting(self) -> Acting:
+        """In whose name it writes."""
+        ...
 
     def apply(self, connection: Connection) -> None:
         """Do the writes, on the engine's thread. An exception undoes this unit and no other."""
@@ -59,7 +65,8 @@ class Unit(Protocol):
 class _Call(Generic[T]):
     """A write somebody awaits."""
 
-    def __init__(self, tx: Callable[[Connection], T], done: "asyncio.Future[T]") -> None:
+    def __init__(self, tx: Callable[[Connection], T], done: "asyncio.Future[T]", acting: Acting) -> None:
+        self.acting = acting
         self._tx = tx
         self._done = done
         self._results: list[T] = []
@@ -126,8 +133,8 @@ class Writer:
         if urgent:
             self._urgent.set()
 
-    async def run(self, tx: Callable[[Connection], T], *, patient: bool = False) -> T:
-        """Run one write in the next commit and return its result once that is durable.
+    async def run(self, tx: Callable[[Connection], T], *, patient: bool = False, acting: Acting = OPERATOR) -> T:
+        """Run one write in the next commit and return its result once that is durable; see also `Writes`.
 
         `patient` waits for the outcome however long that is unknown: for work that must go on when it has happened.
 
@@ -136,7 +143,7 @@ class Writer:
             StorageUnavailableError: the engine could not write, or has not answered within PATIENCE_S.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        call = _Call(tx, done)
+        call = _Call(tx, done, acting)
         self._calls.append(call)
         self.request(urgent=True)
         try:
@@ -212,8 +219,22 @@ class Writer:
             self.request(urgent=False)
 
 
+class Writes:
+    """Writes in one name: all that a repository is given to write with."""
+
+    def __init__(self, writer: Writer, acting: Acting) -> None:
+        self._writer = writer
+        self._acting = acting
+
+    async def run(self, tx: Callable[[Connection], T], *, patient: bool = False) -> T:
+        """Run one write; see `Writer.run`."""
+        return await self._writer.run(tx, patient=patient, acting=self._acting)
+
+
 class _Probe:
     """A write that changes nothing; the commit it is in says what there is to know."""
+
+    acting = ADMINISTRATION
 
     def apply(self, connection: Connection) -> None:
         connection.execute(_PROBE)
@@ -231,7 +252,7 @@ def _apply_all(units: list[Unit], connection: Connection) -> list[Exception | No
 
 def _apply(unit: Unit, connection: Connection) -> Exception | None:
     try:
-        with savepoint(connection):
+        with savepoint(connection, unit.acting):
             unit.apply(connection)
     except (TransactionLostError, OSError, TimeoutError):
         # The engine is gone in the middle of it, so nothing of the batch is stored.
