@@ -15,9 +15,7 @@ from parley_server.storage.sql.ownership import OWNERSHIP
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF", "PRAGMA cache_size = -8192")
 
 _USER = "acting_user()"
-_VIEWS = {table: rules.condition(table, _USER, "main.") for table, rules in OWNERSHIP.items() if rules.is_users}
-# The column that FTS5 is searched by has the table's name, and is none of its `*`.
-_COLUMNS = {"search_texts": "*, search_texts"}
+_VIEWS = {table: rules for table, rules in OWNERSHIP.items() if rules.readable}
 _INDEX = "search_texts"
 # What FTS5 reads by statements of its own.
 _OF_INDEX = frozenset(f"{_INDEX}_{part}" for part in ("data", "idx", "content", "docsize", "config"))
@@ -53,8 +51,10 @@ class OwnConnection(sqlite3.Connection):
         # The views' own database; it needs no file, which there may be no right to open when it is wanted.
         self.execute("PRAGMA temp_store = MEMORY")
         self.create_function("acting_user", 0, self._acting_user, deterministic=True)
-        for table, condition in _VIEWS.items():
-            columns = _COLUMNS.get(table, "*")
+        for table, rules in _VIEWS.items():
+            # The column that FTS5 is searched by has the table's name, and is none of its `*`.
+            columns = f"*, {_INDEX}" if table == _INDEX else rules.readable
+            condition = rules.condition(table, _USER, "main.")
             self.execute(f"CREATE TEMP VIEW {table} AS SELECT {columns} FROM main.{table} WHERE {condition}")  # noqa: S608  # names of ours
         make_read_only(self)
         self.set_authorizer(_authorize)

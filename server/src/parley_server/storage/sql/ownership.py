@@ -36,6 +36,12 @@ class Ownership:
         """Tell whether rows are users' at all."""
         return bool(self.column or self.parent)
 
+    @property
+    def readable(self) -> str:
+        """Return the columns that users may read, as SQL; empty where they may read none."""
+        [granted] = [grant for grant in self.users if grant.startswith(READ)] or [""]
+        return granted.removeprefix(READ).strip(" ()") or ("*" if granted else "")
+
     def condition(self, table: str, user: str, schema: str = "") -> str:
         """Return the SQL that tells whether a row of the table is this user's, who is SQL too."""
         if self.column:
