@@ -24,6 +24,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, text
 
 COUNT = "SELECT count(1) FROM {}"
 EMPTY = "UPDATE {} SET {} = ''"
+CODEC = ProtoEventCodec()
 NAME = text("SELECT current_user AS who, current_setting('parley.user_id', true) AS user_id")
 
 
@@ -86,9 +87,23 @@ async def test_a_login_that_may_make_no_roles_is_told_what_an_administrator_runs
     for _ in range(2):
         await execute(powerless, await sql_of_roles(powerless))
     await opened(powerless, Purpose.UPGRADE)
-    async with PostgresDatabase(powerless) as database, open_store(database, ProtoEventCodec(), b"key") as store:
+    async with PostgresDatabase(powerless) as database, open_store(database, CODEC, b"key") as store:
         made = await store.for_user(context_for("ann")).conversations.create("mine", {})
         assert (await store.for_user(context_for("ann")).conversations.get(made.conversation_id)).title == "mine"
+
+
+async def test_a_login_that_owns_no_table_serves_with_the_roles_alone(url: str) -> None:
+    await execute(url, "CREATE ROLE server LOGIN")
+    its = url.replace(f"{LOGIN}@", "server@")
+    try:
+        with pytest.raises(StartError, match="cannot be used"):
+            await opened(its)
+        await execute(url, await sql_of_roles(its))
+        async with PostgresDatabase(its, Purpose.SERVE) as database, open_store(database, CODEC, b"key") as store:
+            made = await store.for_user(context_for("ann")).conversations.create("mine", {})
+            assert (await store.for_user(context_for("ann")).conversations.get(made.conversation_id)).title == "mine"
+    finally:
+        await execute(url, "DROP OWNED BY server; DROP ROLE server")
 
 
 async def test_a_role_that_may_log_in_is_none_of_ours(powerless: str) -> None:
