@@ -18,6 +18,7 @@ from parley_server.domain.usage_report import UsageGrouping, UsageQuery, UsageSu
 from parley_server.storage.page import PageRequest
 from parley_server.storage.run_log import OwnershipLostError
 from parley_server.storage.sql import journal, usage_writes
+from parley_server.storage.sql.acting import RUN_LOG
 from parley_server.storage.sql.run_log import _RunUnit
 from parley_server.storage.sql.store import SqlStore
 
@@ -130,14 +131,14 @@ async def test_a_commit_whose_outcome_nobody_heard_counts_once(
         batch = live.seal(store._run_log.codec, NOON)
         assert batch is not None
         for _ in range(2):
-            await store._writer.run(_RunUnit(store._run_log, batch).apply)
+            await store._writer.run(_RunUnit(store._run_log, batch).apply, acting=RUN_LOG)
             batch.is_retry = True
         live.settle()
         await run.end()
         (row,) = await sums(store)
         assert (row.usage.input_tokens, row.runs) == (10, 1)
         monkeypatch.setattr(journal, "is_there_twice", lambda *_: False)
-        await store._writer.run(lambda connection: usage_writes.record(connection, [batch]))
+        await store._writer.run(lambda connection: usage_writes.record(connection, [batch]), acting=RUN_LOG)
         (row,) = await sums(store)
         assert row.usage.input_tokens == 20  # So that this test can fail.
     assert await engine.rows("SELECT count(*) FROM usage_days") == [(1,)]
