@@ -3,7 +3,7 @@
 # ruff: noqa: ANN401  # plants take the place of functions of any kind
 
 import copy
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
@@ -110,7 +110,9 @@ async def owner_of(database: Any, column: Column[str], value: str) -> str:
     return str(rows[0]["user_id"]) if rows else ""
 
 
-def remembering(function: Callable[..., Awaitable[T]], key: Callable[..., object]) -> Callable[..., Awaitable[T]]:
+def remembering(
+    function: Callable[..., Awaitable[T]], key: Callable[..., object]
+) -> Callable[..., Coroutine[Any, Any, T]]:
     """Return a function that answers what it has answered under the same key, whoever asks."""
     answers: dict[object, T] = {}
 

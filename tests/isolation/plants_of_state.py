@@ -213,9 +213,7 @@ def _words_in_the_log(original: Any) -> Any:
 
 
 def _pages_by_seq() -> None:
-    archive.ArchiveReader._read = remembering(  # type: ignore[method-assign, assignment]  # breaking it is the point
-        archive.ArchiveReader._read, lambda _self, _run_id, seq: seq
-    )
+    archive._read = remembering(archive._read, lambda _reader, _run_id, seq: seq)
 
 
 def _copies_of_events(original: Any) -> Any:
