@@ -79,6 +79,15 @@ def test_a_service_that_acts_for_a_user_counts_for_both() -> None:
     assert let_through(quotas, context(service("bot"), "bob")) == 3
 
 
+def test_a_service_is_counted_by_a_delegation_too() -> None:
+    """However many stand between it and the call."""
+    quotas = Quotas([EACH_SERVICE])
+    delegated = (
+        user("ann").model_copy(update={"actors": actors}) for actors in (("service:bot",), ("host:h", "service:bot"))
+    )
+    assert let_through(quotas, context(service("bot"), "ann"), *map(context, delegated)) == 5
+
+
 def test_an_administrator_is_no_exception() -> None:
     assert let_through(Quotas([EACH_USER]), context(user("root", scopes=ALL_SCOPES))) == 5
 

@@ -9,6 +9,7 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.principal import PrincipalKind
 
 MINUTE_MICROS = 60_000_000
+_SERVICE = f"{PrincipalKind.SERVICE}:"
 
 
 class Measure(StrEnum):
@@ -44,7 +45,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """On whose account a call is: the effective user, the caller by `Principal.name`, and the credential's id."""
+    """On whose account a call is: the effective user, whoever acts for him, and the credential's id.
+
+    `principal` is a service where one acts, by its key or by a delegation, however many stand between; else the caller.
+    """
 
     user_id: str
     principal: str
@@ -53,7 +57,9 @@ class Consumer:
     @classmethod
     def of(cls, context: RequestContext) -> Self:
         """Return the consumer of a call: as it was authenticated, whatever the call says of itself."""
-        return cls(context.user_id, context.principal.name, context.principal.credential_id)
+        acting = (*context.actors, context.principal.name)
+        principal = next((each for each in acting if each.startswith(_SERVICE)), acting[0])
+        return cls(context.user_id, principal, context.principal.credential_id)
 
     def subject(self, kind: SubjectKind) -> Subject | None:
         """Return the subject of a kind that the consumer is; None where he is none, as a user is no service."""
@@ -63,9 +69,8 @@ class Consumer:
             case SubjectKind.KEY:
                 return Subject(kind, self.credential_id) if self.credential_id else None
             case SubjectKind.SERVICE:
-                prefix = f"{PrincipalKind.SERVICE}:"
-                is_service = self.principal.startswith(prefix)
-                return Subject(kind, self.principal.removeprefix(prefix)) if is_service else None
+                is_service = self.principal.startswith(_SERVICE)
+                return Subject(kind, self.principal.removeprefix(_SERVICE)) if is_service else None
             case SubjectKind.EVERYONE:
                 return Subject(kind)
 

@@ -80,7 +80,9 @@ class UsageRow(_message.Message):
     user_id: _builtins.str
     """user_id is the user. At most 128 characters."""
     principal: _builtins.str
-    """principal is the caller: `user:` or `service:` and the id. At most 256 characters."""
+    """principal is the caller, or the service by whose delegation he acts: `user:` or `service:` and the id. At most 256
+    characters.
+    """
     key_id: _builtins.str
     """key_id is the id of the credential. At most 256 characters. Empty, too, of callers who need none."""
     unpriced_calls: _builtins.int

@@ -13,7 +13,7 @@ from parley_server.domain.errors import ConversationBusyError, NotFoundError, Qu
 from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.message import UserItem
-from parley_server.domain.quota import Limit
+from parley_server.domain.quota import Consumer, Limit
 from parley_server.domain.run import MAX_QUEUED_RUNS, ConcurrencyPolicy, Run, RunSpec, RunState
 from parley_server.domain.run_event import EventCodec, RunAccepted, RunEvent, StoredEvent
 from parley_server.domain.usage import Usage
@@ -180,7 +180,7 @@ class RunAcceptance:
             "output_text": "",
             "labels_json": dump(PAIRS, dict(self._spec.labels)),
             "image_bytes": image_bytes_of(self._spec.input),
-            "principal": self._context.principal.name,
+            "principal": Consumer.of(self._context).principal,
             "credential_id": self._context.principal.credential_id,
         }
 
