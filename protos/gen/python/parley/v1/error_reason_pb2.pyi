@@ -359,7 +359,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "BUDGET_EXCEEDED", "domain": "parley.v1",
          "metadata": {"limit": "cost_per_day", "amount": "5000000", "subject": "user"}}
     """
-    ERROR_REASON_ACCOUNT_ERASING: _ErrorReason.ValueType  # 59
+    ERROR_REASON_ACCOUNT_ERASING: _ErrorReason.ValueType  # 58
     """ERROR_REASON_ACCOUNT_ERASING, with FAILED_PRECONDITION: all that the server has of the user is being erased, so that
     nothing can be asked or done for him. EraseAccount says when that is over.
 
@@ -710,7 +710,7 @@ now. As QUOTA_EXCEEDED is; `amount` is in millionths of the currency of the serv
     {"reason": "BUDGET_EXCEEDED", "domain": "parley.v1",
      "metadata": {"limit": "cost_per_day", "amount": "5000000", "subject": "user"}}
 """
-ERROR_REASON_ACCOUNT_ERASING: ErrorReason.ValueType  # 59
+ERROR_REASON_ACCOUNT_ERASING: ErrorReason.ValueType  # 58
 """ERROR_REASON_ACCOUNT_ERASING, with FAILED_PRECONDITION: all that the server has of the user is being erased, so that
 nothing can be asked or done for him. EraseAccount says when that is over.
 
