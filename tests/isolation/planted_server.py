@@ -8,8 +8,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 if __name__ == "__main__":
     if plant := os.environ.get("CANARY_PLANT"):
+        from isolation.plant import open_the_second_wall
         from isolation.plants import PLANTS
 
+        open_the_second_wall()
         PLANTS[plant].sow()
     if jitter := int(os.environ.get("CANARY_JITTER", "0")):
         from isolation.jitter import hold_up_tasks

@@ -17,8 +17,10 @@ from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.run import Run, RunSpec
 from parley_server.rpc.servicers.conversation_service import ConversationServicer
 from parley_server.runs.engine import RunEngine
+from parley_server.storage.sql.acting import ADMINISTRATION
 from parley_server.storage.sql.approvals import SqlApprovalRepository
 from parley_server.storage.sql.conversations import SqlConversationRepository
+from parley_server.storage.sql.database import Reader
 from parley_server.storage.sql.notes import SqlNoteRepository
 from parley_server.storage.sql.recorded_calls import SqlToolCallRepository
 from parley_server.storage.sql.runs import SqlRunRepository
@@ -37,7 +39,7 @@ def _start_anywhere() -> None:
     original = RunEngine.start
 
     async def leaky(self: RunEngine, context: RequestContext, spec: RunSpec, idempotency: Idempotency | None) -> Run:
-        owner = await owner_of(self._store._database, _CONVERSATION, spec.conversation_id)  # type: ignore[attr-defined]  # the SQL store
+        owner = await owner_of(Reader(self._store._database, ADMINISTRATION), _CONVERSATION, spec.conversation_id)  # type: ignore[attr-defined]  # the SQL store
         return await original(self, of_user(context, owner or context.user_id), spec, idempotency)
 
     RunEngine.start = leaky  # type: ignore[method-assign]  # breaking it is the point
@@ -48,7 +50,7 @@ def _export() -> None:
     original = ConversationServicer.export_conversation
 
     async def leaky(self, context, request):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # the original's
-        owner = await owner_of(self._store._database, _CONVERSATION, request.conversation_id)
+        owner = await owner_of(Reader(self._store._database, ADMINISTRATION), _CONVERSATION, request.conversation_id)
         return await original(self, of_user(context, owner or context.user_id), request)
 
     ConversationServicer.export_conversation = leaky  # type: ignore[method-assign]  # breaking it is the point

@@ -56,7 +56,7 @@ def _search_or(original: Any) -> Any:
         found = await original(self, page, query)
         if not query:
             return found
-        rows = await self._database.fetch(select(conversations.c.user_id).distinct())
+        rows = await self._reader.fetch(select(conversations.c.user_id).distinct())
         more = [await original(_twin(self, row["user_id"]), type(page)(page.size, ""), query) for row in rows]
         return Page((*found.items, *(item for each in more for item in each.items)), found.next_token)
 
@@ -65,7 +65,7 @@ def _search_or(original: Any) -> Any:
 
 def _recall_everybody(original: Any) -> Any:
     async def leaky(self: Any, query: str = "", limit: int = 20) -> Any:
-        rows = await self._database.fetch(select(conversations.c.user_id).distinct())
+        rows = await self._reader.fetch(select(conversations.c.user_id).distinct())
         return tuple([note for row in rows for note in await original(_twin(self, row["user_id"]), query, limit)])
 
     return leaky
@@ -83,7 +83,7 @@ def _notes_for_the_first(original: Any) -> Any:
 
 def _result_for_any_run(original: Any) -> Any:
     async def leaky(self: Any, result_id: str, run_id: str) -> Any:
-        owner = await owner_of(self._database, tool_results.c.result_id, result_id)
+        owner = await owner_of(self._reader, tool_results.c.result_id, result_id)
         if not owner:
             return await original(self, result_id, run_id)
         piece = await _twin(self, owner).result_piece(result_id, 0, 1 << 20)
@@ -94,7 +94,7 @@ def _result_for_any_run(original: Any) -> Any:
 
 def _history_of_the_newest(original: Any) -> Any:
     async def leaky(self: Any, conversation_id: str, run_id: str) -> Any:
-        rows = await self._database.fetch(
+        rows = await self._reader.fetch(
             select(messages.c.user_id, messages.c.conversation_id, messages.c.run_id)
             .where(messages.c.run_id != run_id, messages.c.run_id != "")
             .order_by(messages.c.create_time.desc())
@@ -114,7 +114,7 @@ def _denied_where_foreign(original: Any) -> Any:
         try:
             return await original(self, conversation_id)
         except NotFoundError:
-            if await owner_of(self._database, _CONVERSATION, conversation_id):
+            if await owner_of(self._reader, _CONVERSATION, conversation_id):
                 raise NotFoundError("foreign conversation") from None
             raise
 
@@ -123,7 +123,7 @@ def _denied_where_foreign(original: Any) -> Any:
 
 def _titles_in_errors(original: Any) -> Any:
     async def leaky(self: Any, conversation_id: str) -> Any:
-        rows = await self._database.fetch(
+        rows = await self._reader.fetch(
             select(conversations.c.title).where(conversations.c.conversation_id == conversation_id)
         )
         try:
