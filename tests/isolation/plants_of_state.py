@@ -212,10 +212,6 @@ def _words_in_the_log(original: Any) -> Any:
     return leaky
 
 
-def _pages_by_seq() -> None:
-    archive._read = remembering(archive._read, lambda _reader, _run_id, seq: seq)
-
-
 def _copies_of_events(original: Any) -> Any:
     copied = text(
         "INSERT OR IGNORE INTO tool_result_contents (result_id, content) SELECT run_id || first_seq, frames "
@@ -312,7 +308,11 @@ PLANTS_OF_STATE = (
             lambda get: remembering(get, lambda _self, conversation_id: conversation_id),
         ),
     ),
-    Plant("page_cache", "pages of the archive are kept by their seq", _pages_by_seq),
+    Plant(
+        "page_cache",
+        "pages of the archive are kept by their seq",
+        replaced(archive, "_read", lambda read: remembering(read, lambda _reader, _run_id, seq: seq)),
+    ),
     Plant(
         "credential_cache",
         "secrets are kept by their slot",
