@@ -1,11 +1,13 @@
 """Group commit: what fails undoes itself and nothing else, and every waiter hears its own outcome."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 from contract.storage.engines import Engine
 from parley_server.domain.errors import NotFoundError, StorageUnavailableError
+from parley_server.storage.sql import writer as sql_writer
 from parley_server.storage.sql.database import Database
 from parley_server.storage.sql.writer import Writer
 from sqlalchemy import Connection, text
@@ -58,6 +60,29 @@ async def test_what_is_queued_is_committed_before_the_end(database: Database) ->
         await asyncio.sleep(0)
     assert await asyncio.gather(*waiting) == list(range(5))
     assert await numbers(database) == list(range(5))
+
+
+async def test_a_crowd_of_writes_is_several_commits_in_the_order_they_were_asked_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_writer, "BATCH_S", 0.01)
+    commits: list[int] = []
+
+    def slow(connection: Connection, number: int) -> int:
+        time.sleep(0.004)
+        insert(connection, number)
+        return int(connection.execute(text("SELECT count(*) FROM t")).scalar_one())
+
+    async def write(writer: Writer, number: int) -> int:
+        place = await writer.run(lambda connection: slow(connection, number))
+        commits.append(len(await numbers(database)))
+        return place
+
+    async with Writer(database) as writer:
+        places = await asyncio.gather(*(write(writer, number) for number in range(12)))
+    assert places == list(range(1, 13))
+    assert len(set(commits)) > 1
+    assert await numbers(database) == list(range(12))
 
 
 async def test_a_waiter_that_goes_away_takes_nobody_with_it(database: Database) -> None:
