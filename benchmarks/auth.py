@@ -1,4 +1,4 @@
-"""What it costs to find out who calls: every provider, remembering or not, by good credentials and bad ones.
+"""What it costs to find out who calls, by every provider, remembering or not, good or bad, and what he may.
 
     python benchmarks/auth.py [--rounds 5] [--calls 500]
 
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import structlog
 import uvloop
+from auth_checks import checks
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -172,6 +173,8 @@ async def main(rounds: int, calls: int) -> None:
             for way in ways(keys, calls):
                 took.setdefault(way.name, []).append(await played(asked, way, calls))
             await asked.close()
+            for check in await checks():
+                took.setdefault(check.name, []).append(check.took_us(10 * calls))
     base = statistics.median(took[BASELINE])
     print(f"{'':50} {'us of CPU':>10} {'x the first':>12}")
     for name, each in took.items():
