@@ -117,7 +117,8 @@ async def test_a_server_that_was_killed_leaves_a_whole_log_and_goes_on_with_it(i
 async def test_an_entry_that_was_changed_past_the_server_is_named(tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
         installation = Installation(server, {})
-        await installation.delete("c1", "c2", "c3")
+        for name in ("c1", "c2", "c3"):
+            await installation.delete(name)
         with closing(sqlite3.connect(tmp_path / "parley.db", isolation_level=None)) as database:
             ((wanted,),) = database.execute("SELECT position FROM audit_log WHERE object_id = 'c2'").fetchall()
             database.execute("DROP TRIGGER audit_log_update")

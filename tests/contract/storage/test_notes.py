@@ -11,8 +11,10 @@ from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.note import MAX_NOTES, NotesFullError
 from parley_server.storage.note_repository import NoteRepository
 from parley_server.storage.page import PageRequest
+from parley_server.storage.sql.acting import acting_for
 from parley_server.storage.sql.store import SqlStore
 from parley_server.storage.sql.tables import notes as notes_table
+from parley_server.storage.sql.writer import Writer
 from sqlalchemy import insert
 
 
@@ -102,8 +104,8 @@ async def test_a_user_has_only_so_many(
     store: SqlStore, engine: Engine, ann: RequestContext, bob: RequestContext
 ) -> None:
     rows = [{"note_id": f"note_{n}", "user_id": "ann", "text": "", "create_time": 0} for n in range(MAX_NOTES - 1)]
-    async with engine.open() as database:
-        await database.transaction(lambda connection: connection.execute(insert(notes_table), rows))
+    async with engine.open() as database, Writer(database) as writer:
+        await writer.run(lambda connection: connection.execute(insert(notes_table), rows), acting=acting_for("ann"))
     notes = store.for_user(ann).notes
     last = await notes.add("the last", once("key"))
     with pytest.raises(NotesFullError):
