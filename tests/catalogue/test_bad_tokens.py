@@ -236,7 +236,21 @@ CLAIMS: dict[str, Maker] = {
     },
     **{
         f"sub is {sub!r}": saying(sub=sub)
-        for sub in ("", " ", "ann\n", "../ann", "änn", "a" * 129, "a" * 125, ":ann", "ann bob", 7, ["ann"], True)
+        for sub in (
+            "",
+            " ",
+            "ann\n",
+            "../ann",
+            "änn",
+            "a" * 129,
+            "a" * 125,
+            ":ann",
+            "ann bob",
+            "service:bot",
+            7,
+            ["ann"],
+            True,
+        )
     },
     **{f"{count} actors": saying(act=nested_actors(count)) for count in (5, 50)},
     "an actor without a name": saying(act={"iss": ISSUER}),

@@ -119,6 +119,21 @@ async def test_a_service_speaks_for_the_users_its_key_names_and_for_no_other(
         assert answer[:2] == (grpc.StatusCode.PERMISSION_DENIED, "USER_MISMATCH")
 
 
+async def test_a_service_of_a_users_name_is_not_that_user(server: ServerProcess, stubs: Stubs) -> None:
+    user, service = (keys(server, "create", kind, "sue") for kind in ("--user", "--service"))
+    gateway = keys(server, "create", "--service", "gateway", "--act-as", "*")
+    run = await caller(stubs, user).start("hello")
+    own = await caller(stubs, service).start("hello")
+    for stranger in (caller(stubs, service), caller(stubs, gateway)):
+        assert (await refused(stranger.get(run.run_id)))[0] == grpc.StatusCode.NOT_FOUND
+    for stranger in (caller(stubs, user), caller(stubs, gateway, "sue")):
+        assert (await refused(stranger.get(own.run_id)))[0] == grpc.StatusCode.NOT_FOUND
+    for claimant, user_id in ((service, "sue"), (user, "service:sue"), (gateway, "service:sue")):
+        answer = await refused(caller(stubs, claimant, user_id).runs())
+        assert answer[:2] == (grpc.StatusCode.PERMISSION_DENIED, "USER_MISMATCH")
+    assert await caller(stubs, service, "service:sue").runs() == [own.run_id]
+
+
 async def test_a_user_cannot_claim_to_be_another(server: ServerProcess, stubs: Stubs) -> None:
     key = keys(server, "create", "--user", "ann")
     answer = await refused(caller(stubs, key, "bob").runs())

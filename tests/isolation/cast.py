@@ -61,7 +61,7 @@ async def make_cast(channel: grpc.aio.Channel, number: int) -> Cast:
     }
     service = await _key(admin, service_id=bot, act_as=[ann], scopes=USER_SCOPES)
     made["bot_for_ann"] = Speaker("bot_for_ann", ann, f"service:{bot}", service, USER_SCOPES, (anna, bob))
-    made["bot"] = Speaker("bot", bot, f"service:{bot}", service, USER_SCOPES, (anna, bob, ADMIN))
+    made["bot"] = Speaker("bot", f"service:{bot}", f"service:{bot}", service, USER_SCOPES, (anna, bob, bot, ADMIN))
     everything = USER_SCOPES | {ADMIN_SCOPE}
     key = await _key(admin, user_id=ADMIN, scopes=everything)
     made["admin"] = Speaker("admin", ADMIN, f"user:{ADMIN}", key, everything, (ann, bob))

@@ -65,7 +65,7 @@ async def test_a_call_that_is_done_is_recorded_without_what_it_carried(server: K
 async def test_a_caller_who_may_not_is_recorded_by_his_credential(server: KeyServer) -> None:
     metadata = await server.metadata("bot", PrincipalKind.SERVICE, ["runs:read"])
     line = await recorded(server.keys.CreateApiKey(pb.CreateApiKeyRequest(user_id="ann"), metadata=metadata, timeout=5))
-    assert (line["caller"], line["user"], line["decision"]) == ("service:bot", "bot", "denied")
+    assert (line["caller"], line["user"], line["decision"]) == ("service:bot", "service:bot", "denied")
     assert (line["outcome"], line["reason"]) == ("PERMISSION_DENIED", "SCOPE_MISSING")
     authorization = metadata.get("authorization")
     assert isinstance(authorization, str)

@@ -97,7 +97,7 @@ async def test_whoever_may_not_is_recorded_of_every_rpc(server: KeyServer) -> No
     await failed(server.keys.ListApiKeys(pb.ListApiKeysRequest(), metadata=metadata, timeout=5))
     (entry,) = await settled(server, "s", 1)
     assert (entry.action, entry.decision, entry.principal) == (LIST, "denied", "service:bot")
-    assert (entry.status, entry.reason, entry.user_id) == ("PERMISSION_DENIED", "SCOPE_MISSING", "bot")
+    assert (entry.status, entry.reason, entry.user_id) == ("PERMISSION_DENIED", "SCOPE_MISSING", "service:bot")
     assert entry.credential_id == str(metadata.get("authorization")).split("_")[1]
 
 
@@ -120,7 +120,7 @@ async def test_a_claim_to_be_another_is_recorded_of_every_rpc(server: KeyServer)
 
 async def test_speaking_for_another_is_recorded_once_an_hour_for_each_pair(server: KeyServer) -> None:
     key, text = await server.administration.create(PrincipalKind.SERVICE, "bot", act_as=["tg:*"])
-    for number, user in enumerate(("tg:1", "tg:2", "tg:1", "tg:2", "bot")):
+    for number, user in enumerate(("tg:1", "tg:2", "tg:1", "tg:2", "service:bot")):
         metadata = with_id(f"a{number}", grpc.aio.Metadata(*bearer(text)))
         metadata.add("parley-context", f'{{"userId":"{user}"}}')
         request = conversations_pb.ListConversationsRequest()

@@ -88,6 +88,16 @@ async def test_a_token_opens_what_it_was_made_for(server: KeyServer) -> None:
     assert (await failed(issue(server, by(reading.token), [WRITE]))).metadata == {"scope": WRITE}
 
 
+async def test_a_services_token_for_its_own_things_is_the_service_and_no_user_of_its_name(server: KeyServer) -> None:
+    web = await server.metadata("web", SERVICE, [READ, WRITE], ["*"])
+    made = by((await issue(server, web, [READ, WRITE])).token)
+    await create(server, made, "the service's")
+    await create(server, await server.metadata("web", scopes=[WRITE]), "the user's")
+    assert await titles(server, made) == await titles(server, web) == {"the service's"}
+    assert await titles(server, acting_as(web, "web")) == {"the user's"}
+    assert (await failed(titles(server, acting_as(made, "web")))).reason == "USER_MISMATCH"
+
+
 @pytest.mark.parametrize("user_id", ["TG:1", "tg", "ann", "tg2:1", "bob"])
 async def test_nobody_is_spoken_for_outside_of_the_patterns(server: KeyServer, user_id: str) -> None:
     web = await server.metadata("web", SERVICE, [READ], ["tg:*"])

@@ -41,7 +41,7 @@ async def test_a_service_speaks_for_whom_its_patterns_name(chassis: Chassis) -> 
     key = bearer(chassis.keys.issue("bot", PrincipalKind.SERVICE, act_as=["telegram:*"]))
     response = await chassis.get_run(metadata=key + context(user_id="telegram:42"))
     assert (response.run.agent_id, response.run.conversation_id) == ("telegram:42", "bot")
-    assert (await chassis.get_run(metadata=key)).run.agent_id == "bot"
+    assert (await chassis.get_run(metadata=key)).run.agent_id == "service:bot"
     failure = await failed(chassis.get_run(metadata=key + context(user_id="ann")))
     assert (failure.code, failure.reason) == (CODE.PERMISSION_DENIED, "USER_MISMATCH")
 

@@ -102,7 +102,7 @@ def test_a_context_is_the_same_after_storage_and_on_the_wire(claim: ContextClaim
     assert RequestContext.from_json(context.to_json()) == context
     sent = claim_from_json(to_json(context)) if len(to_json(context)) <= MAX_CONTEXT_BYTES else None
     if sent is not None:
-        assert (sent.user_id, sent.timestamp, dict(sent.metadata)) == (principal.subject, NOW, dict(claim.metadata))
+        assert (sent.user_id, sent.timestamp, dict(sent.metadata)) == (principal.own_user_id, NOW, dict(claim.metadata))
         assert (sent.time_zone, sent.locale, sent.client) == (context.time_zone, context.locale, claim.client)
 
 
@@ -233,7 +233,10 @@ def test_the_fields_at_fault_are_named_and_their_values_are_not() -> None:
         (ANN, "ann", "ann"),
         (ANN, "bob", None),
         (ANN, "ANN", None),
-        (BOT, "", "bot"),
+        (BOT, "", "service:bot"),
+        (BOT, "service:bot", "service:bot"),
+        (BOT, "bot", None),
+        (BOT, "service:other", None),
         (BOT, "bob", "bob"),
         (BOT, "bobby", None),
         (BOT, "telegram:42", "telegram:42"),

@@ -17,9 +17,9 @@ MAX_CHARS = 64 * 1024
 
 
 def _user(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
-    from parley_server.domain.principal import is_user_id
+    from parley_server.domain.principal import SERVICE_PREFIX, is_service_id, is_user_id
 
-    if text is not None and not is_user_id(text):
+    if text is not None and not (is_user_id(text) or is_service_id(text.removeprefix(SERVICE_PREFIX))):
         raise click.BadParameter(f"{text!r} is no user: write up to 128 of A-Z a-z 0-9 . _ @ + : -")
     return text
 

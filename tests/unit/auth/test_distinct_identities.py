@@ -1,5 +1,6 @@
 """Settings that are accepted let no two issuers and no two services be taken for one another."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parley_server.auth.jwt_settings import IssuerSettings, prefix_problems
@@ -21,6 +22,13 @@ def issuer(name: str, prefix: str) -> IssuerSettings:
 def test_no_subject_of_one_issuer_is_anothers(first: str, second: str, one: str, other: str) -> None:
     refused = list(prefix_problems({"a": issuer("a", first), "b": issuer("b", second)}))
     assert refused or first + one != second + other
+
+
+@pytest.mark.parametrize("prefix", ["service:", "service:staff:"])
+def test_no_issuers_subjects_begin_as_what_is_a_services_own(prefix: str) -> None:
+    ((name, problem),) = prefix_problems({"a": issuer("a", prefix)})
+    assert (name, problem) == ("a", "prefix: service: is before the names of services alone; write another")
+    assert list(prefix_problems({"service": IssuerSettings.model_construct(issuer="x", prefix=None)}))
 
 
 @given(st.lists(PATTERNS, min_size=1, max_size=3), st.lists(PATTERNS, min_size=1, max_size=3), IDS)

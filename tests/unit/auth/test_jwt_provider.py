@@ -51,6 +51,13 @@ async def test_a_user_is_his_subject_behind_the_issuers_prefix_until_his_token_e
     assert (await principal(jwks, {"prefix": ""})).subject == "ann"
 
 
+@pytest.mark.parametrize("kind", ["user", "service"])
+async def test_nobody_is_by_a_token_what_is_a_services_own(jwks: JwksServer, kind: str) -> None:
+    for prefix, subject in (("", "service:bot"), ("ser", "vice:bot")):
+        with pytest.raises(CredentialsInvalidError):
+            await principal(jwks, {"prefix": prefix, "kind": kind}, sub=subject)
+
+
 async def test_a_service_may_speak_for_whom_the_operator_says_and_not_its_token(jwks: JwksServer) -> None:
     bot = await principal(jwks, {"kind": "service", "act_as": ["telegram:*"]}, act_as=["*"], scope="runs:read admin")
     assert (bot.kind, bot.act_as, bot.scopes) == (PrincipalKind.SERVICE, ("telegram:*",), frozenset({"runs:read"}))

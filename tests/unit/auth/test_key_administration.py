@@ -69,6 +69,9 @@ async def test_a_key_has_what_was_asked_for() -> None:
     [
         (PrincipalKind.USER, "a b", [], [], ["principal"]),
         (PrincipalKind.USER, "", [], [], ["principal"]),
+        (PrincipalKind.USER, "service:bot", [], [], ["principal"]),
+        (PrincipalKind.SERVICE, "service:bot", [], [], ["principal"]),
+        (PrincipalKind.SERVICE, "b" * 121, [], [], ["principal"]),
         (PrincipalKind.USER, "ann", ["runs:delete"], [], ["scopes"]),
         (PrincipalKind.USER, "ann", ["tool:*"], [], ["scopes"]),
         (PrincipalKind.USER, "ann", ["tool:a b"], [], ["scopes"]),

@@ -10,7 +10,7 @@ from parley_server.auth.key_standing import KeyStanding
 from parley_server.auth.provider import NOT_MINE, AuthProvider, Credentials, NotMine
 from parley_server.auth.remembered import Remembered, Verified
 from parley_server.domain.access_errors import CredentialsInvalidError
-from parley_server.domain.principal import Principal, PrincipalKind
+from parley_server.domain.principal import Principal, owner_of
 
 DELEGATION = "delegation"
 
@@ -83,9 +83,10 @@ class DelegationProvider(AuthProvider):
 
 
 def _principal_of(delegation: Delegation) -> Principal:
+    kind, subject = owner_of(delegation.user_id)
     return Principal(
-        kind=PrincipalKind.USER,
-        subject=delegation.user_id,
+        kind=kind,
+        subject=subject,
         scopes=delegation.scopes,
         method=DELEGATION,
         credential_id=delegation.credential_id,

@@ -104,7 +104,7 @@ def _in_the_name_of(user_id: str, context: RequestContext) -> RequestContext:
     if user_id in {"", context.user_id}:
         return context
     # A call that is in one user's name says nothing of another.
-    if context.user_id != context.principal.subject or not context.principal.may_act_as(user_id):
+    if context.user_id != context.principal.own_user_id or not context.principal.may_act_as(user_id):
         raise UserMismatchError("user_id is not one this credential may speak for")
     return context.model_copy(update={"user_id": user_id})
 

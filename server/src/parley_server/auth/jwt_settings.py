@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from parley_server.auth.grants import ActAs, Listed, Scopes, act_as_problems, listed, scope_problems
-from parley_server.domain.principal import PrincipalKind
+from parley_server.domain.principal import SERVICE_PREFIX, PrincipalKind
 
 # Public keys alone: with a shared secret whoever checks tokens could make them.
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -100,6 +100,8 @@ def prefix_problems(issuers: Mapping[str, IssuerSettings]) -> Iterator[tuple[str
     """Yield which issuers cannot be told apart, each with its name: by what they call themselves, or by subjects."""
     seen: dict[str, IssuerSettings] = {}
     for name, issuer in issuers.items():
+        if issuer.prefix_of(name).startswith(SERVICE_PREFIX):
+            yield name, f"prefix: {SERVICE_PREFIX} is before the names of services alone; write another"
         for other, earlier in seen.items():
             if issuer.issuer == earlier.issuer:
                 yield name, f"issuer: is that of [issuers.{other}]; keep one"

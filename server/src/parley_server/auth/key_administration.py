@@ -15,6 +15,7 @@ from parley_server.domain.principal import (
     SERVICE_SCOPES,
     USER_SCOPES,
     PrincipalKind,
+    is_service_id,
     is_tool_scope,
     is_user_id,
 )
@@ -137,7 +138,8 @@ class KeyAdministration(Generic[PageRequestT_contra, PageT_co]):
 def _check(kind: PrincipalKind, subject: str, scopes: frozenset[str], act_as: Sequence[str]) -> None:
     """Refuse what no key may have. Raises InvalidRequestError that names every fault."""
     faults = []
-    if not is_user_id(subject):
+    is_named = is_user_id if kind is PrincipalKind.USER else is_service_id
+    if not is_named(subject):
         faults.append(Violation("principal", "not a well-formed name"))
     if unknown := {scope for scope in scopes - ALL_SCOPES if not is_tool_scope(scope)}:
         faults.append(Violation("scopes", f"no such scope: {', '.join(sorted(unknown))}"))

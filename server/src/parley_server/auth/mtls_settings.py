@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from parley_server.auth.grants import ActAs, Scopes, act_as_problems, listed, scope_problems
-from parley_server.domain.principal import is_user_id
+from parley_server.domain.principal import MAX_SERVICE_CHARS, is_service_id
 
 SPIFFE_ID = re.compile(r"spiffe://[a-z0-9][a-z0-9._-]{0,254}(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+")
 _ANY_BELOW = "/*"
@@ -36,8 +36,8 @@ class MtlsServiceSettings(BaseModel):
         """Yield what is wrong with the keys: each with the key, and what to do."""
         if not all(SPIFFE_ID.fullmatch(_example_of(pattern)) for pattern in self.spiffe_ids):
             yield "spiffe_ids: write spiffe://TRUST-DOMAIN/PATH, and /* at its end alone"
-        if self.service and not is_user_id(self.service):
-            yield "service: is no name; write letters, digits and . _ @ + : -, at most 128"
+        if self.service and not is_service_id(self.service):
+            yield f"service: is no name; write letters, digits and . _ @ + : -, at most {MAX_SERVICE_CHARS}"
         yield from scope_problems(self.scopes)
         yield from act_as_problems(self.act_as, is_service=True)
 

@@ -138,7 +138,7 @@ class RequestContext(BaseModel):
                 "the context's timestamp is more than 5 minutes off the server's clock",
                 metadata={"server_time": now.isoformat(timespec="seconds").replace("+00:00", "Z")},
             )
-        user_id = claim.user_id or principal.subject
+        user_id = claim.user_id or principal.own_user_id
         if not principal.may_act_as(user_id):
             raise UserMismatchError("the context's user_id is not one this credential may speak for")
         # Without validating again: every part was when it was made, and this runs for every call.
@@ -182,7 +182,7 @@ class RequestContext(BaseModel):
     def scopes(self) -> frozenset[str]:
         """What may be done: what the credential allows, and for another user nothing that no user could do."""
         held = self.principal.scopes
-        return held if self.user_id == self.principal.subject else held - _OWN_ALONE
+        return held if self.user_id == self.principal.own_user_id else held - _OWN_ALONE
 
     def lacks(self, scopes: Iterable[str]) -> frozenset[str]:
         """Return those of these scopes that the call does not have."""
@@ -195,7 +195,7 @@ class RequestContext(BaseModel):
         Empty when nobody does: the user is there himself, or a service in its own name.
         """
         principal = self.principal
-        return principal.actors if self.user_id == principal.subject else (principal.name, *principal.actors)
+        return principal.actors if self.user_id == principal.own_user_id else (principal.name, *principal.actors)
 
     @property
     def actor(self) -> str:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 USER_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}\Z"
 ACT_AS_PATTERN = r"^(\*|[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}\*?)\Z"
@@ -40,13 +40,23 @@ ALL_SCOPES = USER_SCOPES | {ADMIN_SCOPE}
 # Stands for the scopes of all tools, whatever they are named.
 ALL_TOOLS_SCOPE = "tool:*"
 
+# Before the name of a service it is the user whose things are the service's own: no user's id begins so.
+SERVICE_PREFIX = "service:"
+# With the prefix it is still as long as a user's id may be.
+MAX_SERVICE_CHARS = 128 - len(SERVICE_PREFIX)
+
 _tool_scope = re.compile(r"^tool:[a-z][a-z_]{0,31}\Z")
 _user_id = re.compile(USER_ID_PATTERN)
 
 
 def is_user_id(value: str) -> bool:
-    """Tell whether `value` is a well-formed user id."""
-    return _user_id.match(value) is not None
+    """Tell whether `value` is a well-formed id of a user, and not the one of a service's own things."""
+    return _user_id.match(value) is not None and not value.startswith(SERVICE_PREFIX)
+
+
+def is_service_id(value: str) -> bool:
+    """Tell whether `value` is a well-formed name of a service."""
+    return is_user_id(value) and len(value) <= MAX_SERVICE_CHARS
 
 
 def is_tool_scope(scope: str) -> bool:
@@ -69,8 +79,15 @@ class PrincipalKind(StrEnum):
     SERVICE = "service"
 
 
+def owner_of(user_id: str) -> tuple[PrincipalKind, str]:
+    """Return who a user is: a service where these are its own things, by its name; see `Principal.own_user_id`."""
+    if user_id.startswith(SERVICE_PREFIX):
+        return PrincipalKind.SERVICE, user_id.removeprefix(SERVICE_PREFIX)
+    return PrincipalKind.USER, user_id
+
+
 class Principal(BaseModel):
-    """The verified caller. Made by an AuthProvider and by nobody else.
+    """The verified caller. Made by an AuthProvider and by nobody else. Raises ValidationError for what names nobody.
 
     `scopes` are the credential's; those of a call are `RequestContext.scopes`. `actors` are who acts for the subject by
     this credential, the present one first; empty where it is his own. `expires_at`, in UTC, is when the credential ends
@@ -88,14 +105,25 @@ class Principal(BaseModel):
     actors: Actors = ()
     expires_at: datetime | None = None
 
+    @model_validator(mode="after")
+    def _names_its_kind(self) -> Self:
+        if not (is_user_id if self.kind is PrincipalKind.USER else is_service_id)(self.subject):
+            raise ValueError(f"not the name of a {self.kind}")
+        return self
+
     @property
     def name(self) -> str:
         """The caller for logs and keys, such as `user:ann`: a user and a service may have one subject."""
         return f"{self.kind}:{self.subject}"
 
+    @property
+    def own_user_id(self) -> str:
+        """The user whose things are the caller's own: himself, for a service one that no user and no pattern means."""
+        return self.subject if self.kind is PrincipalKind.USER else f"{SERVICE_PREFIX}{self.subject}"
+
     def may_act_as(self, user_id: str) -> bool:
         """Tell whether this caller may speak for `user_id`: himself, or inside a service's patterns."""
-        if user_id == self.subject:
+        if user_id == self.own_user_id:
             return True
         if self.kind is not PrincipalKind.SERVICE or not is_user_id(user_id):
             return False

@@ -112,10 +112,12 @@ class CreateApiKeyRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """user_id is a user. The first of at most 128 characters is a letter or digit, the others may also be any of
-    `._@+:-`.
+    `._@+:-`; it does not begin with `service:`.
     """
     service_id: _builtins.str
-    """service_id is a service. Written as user_id is."""
+    """service_id is a service. Written as user_id is, at most 120 characters. What it does in its own name is that of the
+    user `service:` and its name, whom nobody else can be.
+    """
     request_id: _builtins.str
     """request_id makes the call repeatable: the same id with the same request, within at least 24 hours, returns the same
     key, but without its secret; with another request it is ALREADY_EXISTS `REQUEST_ID_REUSED`. At most 64 printable

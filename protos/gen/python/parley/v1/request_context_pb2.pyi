@@ -57,8 +57,9 @@ class RequestContext(_message.Message):
     CLIENT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """user_id is the user the caller claims to act for. A user may name nobody but himself, a service only whom one of
-    its act_as patterns allows; everything else is PERMISSION_DENIED `USER_MISMATCH`. Empty: the caller itself. The
-    first of at most 128 characters is a letter or digit, the others may also be any of `._@+:-`.
+    its act_as patterns allows; everything else is PERMISSION_DENIED `USER_MISMATCH`. Empty: the caller itself,
+    where a service is the user `service:` and its name, whom nobody else can be. The first of at most 128 characters
+    is a letter or digit, the others may also be any of `._@+:-`.
     """
     time_zone: _builtins.str
     """time_zone is the user's IANA time zone, for example `Europe/Berlin`, of at most 64 characters. A name the server
