@@ -26,13 +26,14 @@ def test_tz_names_the_zone(tz: str, zone: str) -> None:
     assert local_time_zone({"TZ": tz}) == zone
 
 
-def test_without_tz_the_link_names_the_zone(tmp_path: Path) -> None:
-    zone_file = tmp_path / "share/zoneinfo/Europe/Paris"
+@pytest.mark.parametrize(("name", "zone"), [("Europe/Paris", "Europe/Paris"), ("Etc/UTC", ""), ("UTC", "")])
+def test_without_tz_the_link_names_the_zone_unless_nobody_has_chosen_it(name: str, zone: str, tmp_path: Path) -> None:
+    zone_file = tmp_path / "share/zoneinfo" / name
     zone_file.parent.mkdir(parents=True)
     zone_file.touch()
     link = tmp_path / "localtime"
     link.symlink_to(zone_file)
-    assert local_time_zone({}, link) == "Europe/Paris"
+    assert local_time_zone({}, link) == zone
     assert local_time_zone({}, tmp_path / "absent") == ""
     assert local_time_zone({}, zone_file.parent) == ""
 

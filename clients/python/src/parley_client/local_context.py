@@ -9,16 +9,20 @@ from pathlib import Path
 _LOCALTIME = Path("/etc/localtime")
 _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _NOT_A_PLACE = {"localtime", "posixrules", "Factory"}
+# What a machine is set to where nobody has set it.
+_UNSET = {"UTC", "Etc/UTC", "UCT", "Etc/UCT", "Universal", "Etc/Universal", "Zulu", "Etc/Zulu"}
 
 
 def local_time_zone(environment: Mapping[str, str] = os.environ, localtime: Path = _LOCALTIME) -> str:
     """Return the machine's IANA zone (`Europe/Berlin`): from TZ, else from the link /etc/localtime.
 
-    Empty when neither names one; the server then takes the account's zone, which beats a guess.
+    Empty when neither names one, and when the link names UTC; the server then takes the account's zone, which beats a
+    guess, or UTC.
     """
     if "TZ" in environment:
         return _zone_in(environment["TZ"].removeprefix(":"))
-    return _zone_in(os.path.realpath(localtime))
+    zone = _zone_in(os.path.realpath(localtime))
+    return "" if zone in _UNSET else zone
 
 
 def local_locale(environment: Mapping[str, str] = os.environ) -> str:

@@ -19,7 +19,8 @@ def call_failure(error: ParleyError, target: str, stream: RunStream | None = Non
         told = f"no connection to {target}: {error.message}"
     elif isinstance(error, UnavailableError) and not error.reason:
         told = f"no server answers at {target}: is parley-server running? ({error.message})"
-    told += "".join(f"; {violation.field}: {violation.description}" for violation in error.violations)
+    faults = (f"{violation.field}: {violation.description}" for violation in error.violations)
+    told += "".join(f"; {fault}" for fault in faults if fault not in told)
     if stream is not None and stream.run_id and stream.finished is None:
         told += f"; run {stream.run_id} may go on"
     return _one_line(told)
