@@ -6,13 +6,13 @@ so that one that was cut off goes on at the next start.
 
 import asyncio
 import contextvars
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
 
 from parley_server.accounts.cache import AccountCache
+from parley_server.accounts.scrubbing import SharedScrub, all_of
 from parley_server.domain.errors import StorageUnavailableError
 from parley_server.storage.erasures import Erasures
 
@@ -21,8 +21,6 @@ PATIENCE_S = 10.0
 FIRST_PAUSE_S = 0.5
 MAX_PAUSE_S = 60.0
 RUNS_PAUSE_S = 0.05
-# It works half of the time at most, so that others get their turn.
-_REST = 1.0
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -46,6 +44,7 @@ class AccountEraser:
         self._accounts = accounts
         self._forget = forget
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._scrubs = SharedScrub(erasures)
         # Two at once would only take from each other.
         self._turn = asyncio.Lock()
 
@@ -76,6 +75,7 @@ class AccountEraser:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._scrubs.stop()
 
     def _begin(self, user_id: str, *, is_new: bool) -> asyncio.Task[None]:
         self._accounts.close(user_id)
@@ -115,29 +115,16 @@ class AccountEraser:
         """Do all of it; return False where something came between that has to go, too."""
         await self._end_runs(user_id)
         async with self._turn:
-            deleted = await _all_of(lambda: self._erasures.erase_some(user_id))
-            for forget in self._forget:
-                await forget(user_id)
-            # Where there was nothing, the files need not be written anew; what a former attempt deleted is unknown.
-            if deleted or not is_new:
-                await _all_of(self._erasures.scrub_some)
-                await self._erasures.scrub()
-            return await self._erasures.finish(user_id)
+            deleted = await all_of(lambda: self._erasures.erase_some(user_id))
+        for forget in self._forget:
+            await forget(user_id)
+        # Where there was nothing, the files need not be written anew; what a former attempt deleted is unknown.
+        if deleted or not is_new:
+            await self._scrubs.wait()
+        return await self._erasures.finish(user_id)
 
     async def _end_runs(self, user_id: str) -> None:
         while run_ids := await self._erasures.live_runs(user_id):
             for run_id in run_ids:
                 await self._runs.stop(run_id)
             await asyncio.sleep(RUNS_PAUSE_S)
-
-
-async def _all_of(work: Callable[[], Awaitable[int]]) -> int:
-    """Do all parts of a work with rests between them; return how much it was."""
-    done = 0
-    while True:
-        start = time.monotonic()
-        part = await work()
-        if not part:
-            return done
-        done += part
-        await asyncio.sleep(_REST * (time.monotonic() - start))
