@@ -162,7 +162,7 @@ def test_failures_are_one_line_with_all_that_helps() -> None:
     )
     assert call_failure(bad, "") == "INVALID_REQUEST: bad; run.input: empty"
     told = InvalidRequestError(grpc.StatusCode.INVALID_ARGUMENT, "run.input: empty", violations=bad.violations)
-    assert call_failure(told, "") == "run.input: empty"
+    assert call_failure(told, "") == "INVALID_ARGUMENT: run.input: empty"
 
 
 def test_the_history_is_for_its_user_alone(tmp_path: Path) -> None:
