@@ -90,6 +90,17 @@ async def test_identities_in_other_places_are_not_looked_at(door: Door) -> None:
         assert await said.ask(agents.ListRunsRequest(), agents.ListRunsResponse) == mine
 
 
+@pytest.mark.parametrize(
+    "header", ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]
+)
+async def test_what_a_proxy_forwards_without_a_credential_is_not_the_local_users(door: Door, header: str) -> None:
+    await door.admin.ask(agents.ListRunsRequest(), agents.ListRunsResponse)
+    failure = await door.admin.saying((header, "203.0.113.9")).refused(agents.ListRunsRequest())
+    assert (failure.code, failure.reason) == (CODE.UNAUTHENTICATED, "CREDENTIALS_INVALID")
+    said = door.ann.saying((header, "203.0.113.9"))
+    await said.ask(agents.ListRunsRequest(), agents.ListRunsResponse)
+
+
 DOUBLED: dict[str, Metadata] = {
     "equal": (claim(user_id="ann"), claim(user_id="ann")),
     "different": (claim(user_id="ann"), claim(user_id="bob")),

@@ -16,12 +16,14 @@ class Credentials:
 
     `authorization` is the header as sent, None without one. `peer` gives the transport's word for the other end:
     `ipv4:127.0.0.1:40000`, `ipv6:%5B::1%5D:40000` or `unix:...`. `certificate` gives the PEM of the certificate that
-    the other end proved to be its own in the TLS handshake, None where it showed none.
+    the other end proved to be its own in the TLS handshake, None where it showed none. `is_forwarded` says that the
+    other end calls for somebody else, as a proxy does.
     """
 
     authorization: str | None
     peer: Callable[[], str]
     certificate: Callable[[], bytes | None] = lambda: None
+    is_forwarded: bool = False
 
     @property
     def bearer(self) -> str | None:
@@ -31,8 +33,8 @@ class Credentials:
 
     @property
     def is_local(self) -> bool:
-        """Tell whether the call came over a unix socket, or over TCP from this machine."""
-        return is_local(self.peer())
+        """Tell whether the call came over a unix socket, or over TCP from this machine, and began here, too."""
+        return not self.is_forwarded and is_local(self.peer())
 
 
 class NotMine(Enum):

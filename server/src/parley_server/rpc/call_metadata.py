@@ -9,6 +9,18 @@ from parley_server.rpc.mapping.request_context import BINARY_KEY, JSON_KEY
 
 AUTHORIZATION_KEY = "authorization"
 REQUEST_ID_KEY = "x-request-id"
+# What proxies add of whom they forward. Nobody is believed by it.
+_FORWARDED = frozenset(
+    {
+        "forwarded",
+        "via",
+        "x-envoy-external-address",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-real-ip",
+    }
+)
 # What HTTP/2 counts for a header besides its name and value.
 _ENTRY_OVERHEAD_BYTES = 32
 
@@ -17,12 +29,16 @@ _REQUEST_ID = re.compile(r"[ -~]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class CallMetadata:
-    """What Parley reads of the metadata. Values that may come once are kept as often as they came."""
+    """What Parley reads of the metadata. Values that may come once are kept as often as they came.
+
+    `is_forwarded` tells that a proxy says it forwards the call for somebody else.
+    """
 
     size_bytes: int
     request_id: str
     authorizations: tuple[str | bytes, ...] = ()
     contexts: tuple[tuple[str, str | bytes], ...] = ()
+    is_forwarded: bool = False
 
 
 def read_metadata(pairs: Iterable[tuple[str, str | bytes]]) -> CallMetadata:
@@ -34,6 +50,7 @@ def read_metadata(pairs: Iterable[tuple[str, str | bytes]]) -> CallMetadata:
     request_ids: list[str | bytes] = []
     authorizations: list[str | bytes] = []
     contexts: list[tuple[str, str | bytes]] = []
+    is_forwarded = False
     for key, value in pairs:
         size += len(key) + len(value) + _ENTRY_OVERHEAD_BYTES
         if key == REQUEST_ID_KEY:
@@ -42,7 +59,9 @@ def read_metadata(pairs: Iterable[tuple[str, str | bytes]]) -> CallMetadata:
             authorizations.append(value)
         elif key in {BINARY_KEY, JSON_KEY}:
             contexts.append((key, value))
-    return CallMetadata(size, _request_id(request_ids), tuple(authorizations), tuple(contexts))
+        elif key in _FORWARDED:
+            is_forwarded = True
+    return CallMetadata(size, _request_id(request_ids), tuple(authorizations), tuple(contexts), is_forwarded)
 
 
 def _request_id(values: list[str | bytes]) -> str:

@@ -41,5 +41,5 @@ class Authentication:
                 pass
             case _:
                 raise CredentialsInvalidError
-        call.credentials = Credentials(authorization, call.peer, call.certificate)
+        call.credentials = Credentials(authorization, call.peer, call.certificate, call.metadata.is_forwarded)
         call.principal = await self._authenticator.authenticate(call.credentials)
