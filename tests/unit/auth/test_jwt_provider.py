@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from parley_server.auth.api_key import PresentedKey
 from parley_server.auth.api_key_provider import ApiKeyProvider
 from parley_server.auth.factory import AuthChain
 from parley_server.auth.jwt_provider import JwtProvider
@@ -44,11 +45,21 @@ async def principal(jwks: JwksServer, settings: Mapping[str, object], **claims: 
 
 async def test_a_user_is_his_subject_behind_the_issuers_prefix_until_his_token_ends(jwks: JwksServer) -> None:
     ann = await principal(jwks, {})
-    assert (ann.kind, ann.subject, ann.credential_id) == (PrincipalKind.USER, "okta:ann", "okta:ann")
+    assert (ann.kind, ann.subject, ann.credential_id) == (PrincipalKind.USER, "okta:ann", "jwt:okta:ann")
     assert (ann.method, ann.act_as, ann.scopes) == ("jwt", (), frozenset({"runs:read"}))
     assert ann.expires_at == datetime.fromtimestamp(START_S + 3600 + 30, UTC)
     assert (await principal(jwks, {"prefix": None})).subject == "staff:ann"
     assert (await principal(jwks, {"prefix": ""})).subject == "ann"
+
+
+async def test_no_subject_has_the_id_of_a_key_or_of_another_credential(jwks: JwksServer) -> None:
+    ids = [
+        (await principal(jwks, {"prefix": ""}, sub=subject)).credential_id
+        for subject in (PresentedKey.mint().key_id, "spiffe:a", "sha256:a", "a" * 127, "a" * 128)
+    ]
+    assert len(set(ids)) == 5
+    assert all(each.startswith(("jwt:", "sha256:")) and len(each) <= 128 for each in ids)
+    assert "sha256:a" not in ids
 
 
 @pytest.mark.parametrize("kind", ["user", "service"])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from parley_server.auth.credential_ids import credential_id
 from parley_server.auth.grants import scopes_of
 from parley_server.auth.jwt_settings import NO_TYPE, IssuerSettings
 from parley_server.auth.jwt_token import Token, TokenRefusedError
@@ -39,7 +40,7 @@ class Issuer:
             scopes=self._scopes(token.claims),
             act_as=self.settings.act_as,
             method="jwt",
-            credential_id=subject,
+            credential_id=credential_id("jwt", subject),
             actors=self._actors(token.claims),
             expires_at=datetime.fromtimestamp(expires_s + self.settings.leeway_s, UTC),
         )

@@ -1,12 +1,12 @@
 """Provider `mtls`: proves services by the certificates of their connections."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
 
+from parley_server.auth.credential_ids import credential_id
 from parley_server.auth.grants import scopes_of
 from parley_server.auth.mtls_settings import SPIFFE_ID, MtlsServiceSettings, is_covered
 from parley_server.auth.provider import NOT_MINE, AuthProvider, Credentials, NotMine
@@ -15,7 +15,6 @@ from parley_server.domain.principal import Principal, PrincipalKind
 
 _SCHEME = "spiffe:"
 _MAX_ID_CHARS = 2048
-_MAX_CREDENTIAL_ID_CHARS = 128
 _MAX_REMEMBERED = 1024
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -109,17 +108,10 @@ class MtlsProvider(AuthProvider):
                     scopes=scopes_of(service.scopes, PrincipalKind.SERVICE),
                     act_as=service.act_as,
                     method="mtls",
-                    credential_id=_short(spiffe_id),
+                    credential_id=credential_id("spiffe", spiffe_id.removeprefix(_SCHEME)),
                     expires_at=certificate.ends,
                 )
         return None
-
-
-def _short(spiffe_id: str) -> str:
-    """Return the id, or what stands for it where ids of credentials have no room for it."""
-    if len(spiffe_id) <= _MAX_CREDENTIAL_ID_CHARS:
-        return spiffe_id
-    return f"sha256:{hashlib.sha256(spiffe_id.encode()).hexdigest()}"
 
 
 def _read(pem: bytes) -> _Certificate:
