@@ -274,7 +274,11 @@ PLANTS_OF_STATE = (
     Plant(
         "prefix",
         "a pattern of act_as covers all that begins like it",
-        replaced(principal, "_covers", lambda _: lambda pattern, user_id: user_id.startswith(pattern.rstrip("*"))),
+        replaced(
+            principal,
+            "fits",
+            lambda _: lambda patterns, name: any(name.startswith(each.rstrip("*")) for each in patterns),
+        ),
     ),
     Plant(
         "any_claim",

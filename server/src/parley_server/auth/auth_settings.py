@@ -8,10 +8,10 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from parley_server.auth.failure_limiter import MAX_FAILURES
-from parley_server.auth.grants import listed
 from parley_server.auth.installed import installed_names
 from parley_server.auth.jwt_settings import IssuerSettings, prefix_problems
 from parley_server.auth.mtls_settings import MtlsServiceSettings, overlap_problems
+from parley_server.domain.name_list import listed
 
 BUILT_IN = ("mtls", "api_key", "delegation", "jwt", "local")
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from parley_server.domain.name_list import listed
 from parley_server.domain.principal import (
     ACT_AS_PATTERN,
     ALL_SCOPES,
@@ -16,11 +17,6 @@ from parley_server.domain.principal import (
 )
 
 _act_as = re.compile(ACT_AS_PATTERN)
-
-
-def listed(value: object) -> object:
-    """Read what the environment writes with commas."""
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 Listed = Annotated[tuple[str, ...], BeforeValidator(listed)]

@@ -9,7 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from parley_server.auth.grants import ActAs, Listed, Scopes, act_as_problems, listed, scope_problems
+from parley_server.auth.grants import ActAs, Listed, Scopes, act_as_problems, scope_problems
+from parley_server.domain.name_list import listed
 from parley_server.domain.principal import SERVICE_PREFIX, PrincipalKind
 
 # Public keys alone: with a shared secret whoever checks tokens could make them.

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from parley_server.auth.grants import ActAs, Scopes, act_as_problems, listed, scope_problems
+from parley_server.auth.grants import ActAs, Scopes, act_as_problems, scope_problems
+from parley_server.domain.name_list import listed
 from parley_server.domain.principal import MAX_SERVICE_CHARS, is_service_id
 
 SPIFFE_ID = re.compile(r"spiffe://[a-z0-9][a-z0-9._-]{0,254}(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+")

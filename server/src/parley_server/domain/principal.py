@@ -8,6 +8,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from parley_server.domain.name_list import fits
+
 USER_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}\Z"
 ACT_AS_PATTERN = r"^(\*|[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}\*?)\Z"
 
@@ -127,10 +129,4 @@ class Principal(BaseModel):
             return True
         if self.kind is not PrincipalKind.SERVICE or not is_user_id(user_id):
             return False
-        return any(_covers(pattern, user_id) for pattern in self.act_as)
-
-
-def _covers(pattern: str, user_id: str) -> bool:
-    if pattern.endswith("*"):
-        return user_id.startswith(pattern[:-1])
-    return user_id == pattern
+        return fits(self.act_as, user_id)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Self
 
 from parley_server.domain.context import RequestContext
+from parley_server.domain.name_list import fits
 from parley_server.domain.principal import PrincipalKind
 
 MINUTE_MICROS = 60_000_000
@@ -169,8 +170,3 @@ def effective_limits(rules: Iterable[QuotaRule], consumer: Consumer, model: str 
     together, and none of them replaces another. Without a model, rules for certain models are left out.
     """
     return tuple(limit for rule, subject in rules_for(rules, consumer, model) for limit in rule.limits_of(subject))
-
-
-def fits(patterns: Iterable[str], text: str) -> bool:
-    """Tell whether a text is one of the patterns, or begins as one that ends in `*` does."""
-    return any(text.startswith(each[:-1]) if each.endswith("*") else text == each for each in patterns)

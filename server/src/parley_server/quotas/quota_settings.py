@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
+from parley_server.domain.name_list import listed
 from parley_server.domain.quota import QuotaLimits, QuotaRule
 
 _PLACES = 6
@@ -13,13 +14,8 @@ _MAX_COST = 1_000_000_000
 _MAX_COUNT = 2**40
 
 
-def _listed(value: object) -> object:
-    """Read what the environment writes with commas."""
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
-
-
 _Pattern = Annotated[str, StringConstraints(pattern=r"^[^*\s]{0,128}[*]?$", min_length=1)]
-_Patterns = Annotated[tuple[_Pattern, ...], BeforeValidator(_listed), Field(max_length=256)]
+_Patterns = Annotated[tuple[_Pattern, ...], BeforeValidator(listed), Field(max_length=256)]
 _Rate = Annotated[int, Field(ge=1, le=1_000_000)]
 _Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
 _Cost = Annotated[

@@ -6,18 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from parley_server.domain.name_list import fits, listed
 from parley_server.domain.tool import ApprovalRule, ToolEffect, ToolSpec
 
 Ask = Literal["never", "always"]
 
 
-def _listed(value: object) -> object:
-    """Read what the environment writes with commas."""
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
-
-
 _Pattern = Annotated[str, StringConstraints(pattern=r"^[^*\s]{0,128}[*]?$", min_length=1)]
-_Patterns = Annotated[tuple[_Pattern, ...], BeforeValidator(_listed), Field(max_length=256)]
+_Patterns = Annotated[tuple[_Pattern, ...], BeforeValidator(listed), Field(max_length=256)]
 
 
 class ApprovalSettings(BaseModel):
@@ -67,7 +63,7 @@ class ApprovalRuleSettings(BaseModel):
     sources: _Patterns = ()
     """Where tools run: `server`, `host:NAME`, `mcp:NAME`."""
 
-    effects: Annotated[tuple[ToolEffect, ...], BeforeValidator(_listed), Field(max_length=3)] = ()
+    effects: Annotated[tuple[ToolEffect, ...], BeforeValidator(listed), Field(max_length=3)] = ()
     """What tools do to the world: `read`, `idempotent`, `write`."""
 
     def fits(self, spec: ToolSpec, agent_id: str, user_id: str) -> bool:
@@ -116,8 +112,4 @@ DEFAULT_POLICY = ApprovalPolicy()
 
 
 def _fits(patterns: Sequence[str], name: str) -> bool:
-    return not patterns or any(_is_like(name, pattern) for pattern in patterns)
-
-
-def _is_like(name: str, pattern: str) -> bool:
-    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+    return not patterns or fits(patterns, name)

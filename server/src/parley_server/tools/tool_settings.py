@@ -4,14 +4,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from parley_server.domain.name_list import listed
 from parley_server.tools.builtin.fetching.allowed_hosts import AllowedHost
 from parley_server.tools.limits import MAX_CALLS_PER_TURN, MAX_PARALLEL_CALLS, MAX_TOOL_TIME_S, CallLimits
 from parley_server.tools.threads import DEFAULT_THREADS
-
-
-def _listed(value: object) -> object:
-    """Read what the environment writes with commas."""
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 def _is_host(entry: str) -> str:
@@ -28,7 +24,7 @@ class FetchUrlSettings(BaseModel):
     """Whether agents have the tool at all."""
 
     allow: Annotated[
-        tuple[Annotated[str, AfterValidator(_is_host)], ...], BeforeValidator(_listed), Field(max_length=256)
+        tuple[Annotated[str, AfterValidator(_is_host)], ...], BeforeValidator(listed), Field(max_length=256)
     ] = ()
     """The hosts: `example.com`, `*.example.org` for all names below it, `example.com:8443` for a port other than the
     scheme's own; in the environment with commas between them. Redirects lead to no others either."""
@@ -49,11 +45,11 @@ class ToolSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    modules: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    modules: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     """Modules whose tools agents have too, such as `my_company.tools`, installed where the server is; in the
     environment with commas between them."""
 
-    disabled: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    disabled: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     """Tools that no agent has, by name; in the environment with commas between them."""
 
     threads: Annotated[int, Field(ge=1, le=1024)] = DEFAULT_THREADS

@@ -1,7 +1,6 @@
 """The user's account, on any engine."""
 
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -11,7 +10,8 @@ from parley_server.domain.errors import EtagMismatchError
 from parley_server.storage.account_repository import ExportedRow
 from parley_server.storage.sql import account_rows
 from parley_server.storage.sql.acting import acting_for
-from parley_server.storage.sql.database import Database, Reader, Row, to_micros
+from parley_server.storage.sql.clock import now_micros
+from parley_server.storage.sql.database import Database, Reader, Row
 from parley_server.storage.sql.rows import moment, number, string
 from parley_server.storage.sql.tables import accounts
 from parley_server.storage.sql.user_writer import UserWriter
@@ -37,7 +37,7 @@ class SqlAccountRepository:
 
     async def update(self, changes: AccountChanges, etag: str = "") -> Account:
         """Change it; see `AccountRepository.update`."""
-        now = to_micros(datetime.now(UTC))
+        now = now_micros()
 
         def tx(connection: Connection) -> None:
             found = connection.execute(select(accounts.c.revision).where(accounts.c.user_id == self._user_id)).first()

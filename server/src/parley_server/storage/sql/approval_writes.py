@@ -1,7 +1,6 @@
 """What is written of approvals: when a run begins to wait, when one is answered or expires, and when the run ends."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 from sqlalchemy import BindParameter, Connection, bindparam, case, exists, insert, select, text, update
 
@@ -11,6 +10,7 @@ from parley_server.domain.errors import NotFoundError
 from parley_server.domain.run import RunState
 from parley_server.domain.run_event import ApprovalResolved, ItemEvent
 from parley_server.domain.tool import ToolEffect
+from parley_server.storage.sql.clock import now_micros
 from parley_server.storage.sql.database import Row, from_micros, to_micros
 from parley_server.storage.sql.expiry import is_alive
 from parley_server.storage.sql.live_run import Sealed, Tx
@@ -76,7 +76,7 @@ def cancellations_of(events: Iterable[ItemEvent]) -> list[Tx]:
         return []
 
     def tx(connection: Connection, _batch: Sealed) -> None:
-        write(connection, _SETTLE, *(_settled(each, ApprovalState.CANCELLED, _now()) for each in cancelled))
+        write(connection, _SETTLE, *(_settled(each, ApprovalState.CANCELLED, now_micros()) for each in cancelled))
 
     return [tx]
 
@@ -91,7 +91,7 @@ class Deciding:
 
     def __call__(self, connection: Connection) -> Approval:
         """Do it. Raises NotFoundError."""
-        now = _now()
+        now = now_micros()
         approval = self._read(connection, now)
         if not approval.is_pending:
             return approval
@@ -131,7 +131,7 @@ class Deciding:
 
 def expire(connection: Connection, approval_ids: Sequence[str]) -> tuple[Approval, ...]:
     """Set those that are pending EXPIRED; return all of them as they stand then."""
-    write(connection, _SETTLE, *(_settled(each, ApprovalState.EXPIRED, _now()) for each in approval_ids))
+    write(connection, _SETTLE, *(_settled(each, ApprovalState.EXPIRED, now_micros()) for each in approval_ids))
     rows = connection.execute(select(approvals).where(approvals.c.approval_id.in_(approval_ids))).mappings()
     return tuple(approval_of(dict(row)) for row in rows)
 
@@ -202,7 +202,3 @@ def _settled(approval_id: str, state: ApprovalState, now: int) -> dict[str, obje
 
 def _move(connection: Connection, batch: Sealed, start: RunState, target: RunState) -> None:
     write(connection, _MOVE, {"of_run": batch.live.run_id, "old_state": start, "new_state": target})
-
-
-def _now() -> int:
-    return to_micros(datetime.now(UTC))

@@ -1,7 +1,6 @@
 """What a user is, and was, asked before tools are called; on any engine."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 
 from sqlalchemy import ColumnElement, Select, bindparam, select
@@ -12,21 +11,14 @@ from parley_server.domain.errors import NotFoundError
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.repositories import ApprovalFilter
 from parley_server.storage.sql.approval_writes import GET, OF_LIVING_CONVERSATION, Deciding, approval_of
-from parley_server.storage.sql.database import Reader, Row, to_micros
-from parley_server.storage.sql.expiry import is_alive, of_living_conversation
+from parley_server.storage.sql.clock import now_micros
+from parley_server.storage.sql.database import Reader, Row
+from parley_server.storage.sql.own_filters import require_own
 from parley_server.storage.sql.paging import PageTokens, fitting
-from parley_server.storage.sql.tables import approvals, conversations, remembered_approvals, runs
+from parley_server.storage.sql.tables import approvals, remembered_approvals
 from parley_server.storage.sql.user_writer import UserWriter
 
 _SIZED = ("arguments_json", "tool_description", "question", "reason")
-_OWN_CONVERSATION = select(conversations.c.conversation_id).where(
-    conversations.c.user_id == bindparam("user_id"),
-    conversations.c.conversation_id == bindparam("conversation_id"),
-    is_alive(),
-)
-_OWN_RUN = select(runs.c.run_id).where(
-    runs.c.user_id == bindparam("user_id"), runs.c.run_id == bindparam("run_id"), of_living_conversation()
-)
 _REMEMBERED = select(remembered_approvals.c.is_approved).where(
     remembered_approvals.c.conversation_id == bindparam("conversation_id"),
     remembered_approvals.c.user_id == bindparam("user_id"),
@@ -46,18 +38,21 @@ class SqlApprovalRepository:
 
     async def get(self, approval_id: str) -> Approval:
         """Return one; see `ApprovalRepository.get`."""
-        rows = await self._fetch(GET, approval_id=approval_id, now=_now())
+        rows = await self._fetch(GET, approval_id=approval_id, now=now_micros())
         if not rows:
             raise NotFoundError("approval")
         return approval_of(rows[0])
 
     async def list(self, approval_filter: ApprovalFilter, page: PageRequest) -> Page[Approval]:
         """List, the newest first; see `ApprovalRepository.list`."""
-        await self._require_own(approval_filter)
+        named = {"conversation_id": approval_filter.conversation_id, "run_id": approval_filter.run_id}
+        await require_own(self._reader, self._context.user_id, **named)
         name = ("approvals", self._context.user_id, repr(approval_filter))
         before = self._tokens.read(name, page.token)
         statement = _listing(approval_filter, is_first=not before)
-        rows = await self._fetch(statement, **_parameters(approval_filter, before), now=_now(), limit=page.size + 1)
+        rows = await self._fetch(
+            statement, **_parameters(approval_filter, before), now=now_micros(), limit=page.size + 1
+        )
         taken = fitting(rows, page.size, _SIZED)
         items = tuple(approval_of(row) for row in rows[:taken])
         return Page(items, self._tokens.issue(name, items[-1].approval_id) if len(rows) > taken else "")
@@ -70,14 +65,6 @@ class SqlApprovalRepository:
         """Return the answer that holds; see `ApprovalRepository.remembered`."""
         rows = await self._fetch(_REMEMBERED, conversation_id=conversation_id, tool_name=tool_name, spec_hash=spec_hash)
         return bool(rows[0]["is_approved"]) if rows else None
-
-    async def _require_own(self, approval_filter: ApprovalFilter) -> None:
-        """Raise NotFoundError for a filter that names what is not the user's."""
-        conversation_id, run_id = approval_filter.conversation_id, approval_filter.run_id
-        if conversation_id and not await self._fetch(_OWN_CONVERSATION, conversation_id=conversation_id, now=_now()):
-            raise NotFoundError("conversation")
-        if run_id and not await self._fetch(_OWN_RUN, run_id=run_id, now=_now()):
-            raise NotFoundError("run")
 
     async def _fetch(self, statement: Select[tuple[object, ...]], **parameters: object) -> Sequence[Row]:
         return await self._reader.fetch(statement, {"user_id": self._context.user_id, **parameters})
@@ -112,7 +99,3 @@ def _made(of_conversation: bool, of_run: bool, states: int, is_first: bool) -> S
     if not is_first:
         conditions.append(approvals.c.approval_id < bindparam("before"))
     return select(approvals).where(*conditions).order_by(approvals.c.approval_id.desc()).limit(bindparam("limit"))
-
-
-def _now() -> int:
-    return to_micros(datetime.now(UTC))

@@ -1,7 +1,6 @@
 """Starting and ending a run: the writes that go with the first event of an attempt and with the run's last one."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import cast
 
 from sqlalchemy import Connection, bindparam, case, insert, select, update
@@ -9,8 +8,8 @@ from sqlalchemy import Connection, bindparam, case, insert, select, update
 from parley_server.domain.run import RunState
 from parley_server.storage.run_log import RunConclusion
 from parley_server.storage.sql import archive, search
+from parley_server.storage.sql.clock import now_micros
 from parley_server.storage.sql.conversation_writes import set_active_run
-from parley_server.storage.sql.database import to_micros
 from parley_server.storage.sql.live_run import Sealed
 from parley_server.storage.sql.rows import END, ITEM, USAGE, dump
 from parley_server.storage.sql.statements import first, write
@@ -54,7 +53,7 @@ _NEXT = (
 
 def set_running(connection: Connection, batch: Sealed) -> None:
     """Begin the run's first attempt; its state becomes RUNNING unless a cancel came first."""
-    begun = {"of_run": batch.live.run_id, "new_attempt": batch.live.attempt, "now": to_micros(datetime.now(UTC))}
+    begun = {"of_run": batch.live.run_id, "new_attempt": batch.live.attempt, "now": now_micros()}
     write(connection, _SET_RUNNING, begun)
 
 
@@ -78,7 +77,7 @@ class Ending:
 
     def __call__(self, connection: Connection, batch: Sealed) -> None:
         """Do it, in the transaction of the terminal event."""
-        now = to_micros(datetime.now(UTC))
+        now = now_micros()
         self._end_run(connection, batch, now)
         self._insert_messages(connection, batch, now)
         archive.insert(connection, batch.live.run_id, batch.unarchived)

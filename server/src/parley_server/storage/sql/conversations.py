@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, select, tuple_
 
@@ -14,8 +13,9 @@ from parley_server.domain.identifiers import new_id
 from parley_server.domain.message import Message
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql import request_ids, resolutions
+from parley_server.storage.sql.clock import now_micros
 from parley_server.storage.sql.conversation_writes import change_conversation, insert_conversation
-from parley_server.storage.sql.database import Reader, to_micros
+from parley_server.storage.sql.database import Reader
 from parley_server.storage.sql.deletion import delete_conversation
 from parley_server.storage.sql.expiry import is_alive
 from parley_server.storage.sql.forking import Copy, insert_copy
@@ -110,7 +110,7 @@ class SqlConversationRepository:
         self, insert: Callable[[Connection, str, int], None], idempotency: Idempotency | None
     ) -> Conversation:
         """Let `insert` store a conversation under a new id, once."""
-        conversation_id, now = new_id("conv"), _now()
+        conversation_id, now = new_id("conv"), now_micros()
 
         def tx(connection: Connection) -> str:
             existing = request_ids.find(connection, self._context, idempotency)
@@ -123,7 +123,7 @@ class SqlConversationRepository:
 
     async def get(self, conversation_id: str) -> Conversation:
         """Return one; see `ConversationRepository.get`."""
-        rows = await self._reader.fetch(_GET, self._key(conversation_id) | {"now": _now()})
+        rows = await self._reader.fetch(_GET, self._key(conversation_id) | {"now": now_micros()})
         if not rows:
             raise NotFoundError("conversation")
         return conversation_of(rows[0])
@@ -132,7 +132,7 @@ class SqlConversationRepository:
         """List, last changed first; see `ConversationRepository.list`."""
         user_id = self._context.user_id
         listing = ("conversations", user_id, query)
-        statement, parameters = _LIST, {"user_id": user_id, "now": _now(), "limit": page.size + 1}
+        statement, parameters = _LIST, {"user_id": user_id, "now": now_micros(), "limit": page.size + 1}
         if place := self._tokens.read(listing, page.token):
             update_time, conversation_id = place.split(":")
             statement = _LIST_BEHIND
@@ -151,7 +151,7 @@ class SqlConversationRepository:
         """Change one; see `ConversationRepository.update`."""
 
         def tx(connection: Connection) -> None:
-            change_conversation(connection, self._context.user_id, conversation_id, changes, etag, _now())
+            change_conversation(connection, self._context.user_id, conversation_id, changes, etag, now_micros())
 
         await self._writes.run(tx)
         return await self.get(conversation_id)
@@ -160,7 +160,7 @@ class SqlConversationRepository:
         """Delete one with all that belongs to it; see `ConversationRepository.delete`."""
         try:
             run_ids = await self._writes.run(
-                lambda connection: delete_conversation(connection, self._context.user_id, conversation_id, _now())
+                lambda connection: delete_conversation(connection, self._context.user_id, conversation_id, now_micros())
             )
         except NotFoundError:
             if not allow_missing:
@@ -197,7 +197,3 @@ class SqlConversationRepository:
 
     def _key(self, conversation_id: str) -> dict[str, object]:
         return {"user_id": self._context.user_id, "conversation_id": conversation_id}
-
-
-def _now() -> int:
-    return to_micros(datetime.now(UTC))

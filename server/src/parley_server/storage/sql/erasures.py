@@ -1,7 +1,6 @@
 """Erasing users, in small parts, on any engine; see `Erasures`."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import cast
 
 from sqlalchemy import Connection, Table, delete, insert, select, tuple_
@@ -9,7 +8,8 @@ from sqlalchemy import Connection, Table, delete, insert, select, tuple_
 from parley_server.domain.errors import StorageUnavailableError
 from parley_server.storage.sql import search, space
 from parley_server.storage.sql.account_rows import own_rows, user_column
-from parley_server.storage.sql.database import Database, Reader, to_micros
+from parley_server.storage.sql.clock import now_micros
+from parley_server.storage.sql.database import Database, Reader
 from parley_server.storage.sql.deletion import PartialDeletion
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.tables import conversations, erasures, metadata, runs
@@ -41,7 +41,7 @@ class SqlErasures:
 
     async def begin(self, user_id: str) -> None:
         """Note an erasure; see `Erasures.begin`."""
-        now = to_micros(datetime.now(UTC))
+        now = now_micros()
 
         def tx(connection: Connection) -> None:
             if connection.execute(select(erasures).where(erasures.c.user_id == user_id)).first() is None:

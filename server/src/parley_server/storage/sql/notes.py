@@ -1,7 +1,6 @@
 """The user's notes, on any engine."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
@@ -11,7 +10,8 @@ from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.note import MAX_NOTES, Note, NotesFullError
 from parley_server.storage.sql import request_ids, search
-from parley_server.storage.sql.database import Reader, Row, from_micros, to_micros
+from parley_server.storage.sql.clock import now_micros
+from parley_server.storage.sql.database import Reader, Row, from_micros
 from parley_server.storage.sql.rows import number, string
 from parley_server.storage.sql.tables import notes
 from parley_server.storage.sql.user_writer import UserWriter
@@ -35,7 +35,7 @@ class SqlNoteRepository:
 
     async def add(self, text: str, idempotency: Idempotency | None = None) -> Note:
         """Store a note; see `NoteRepository.add`."""
-        note_id, now = new_id("note"), to_micros(datetime.now(UTC))
+        note_id, now = new_id("note"), now_micros()
 
         def tx(connection: Connection) -> str | None:
             existing = request_ids.find(connection, self._context, idempotency)

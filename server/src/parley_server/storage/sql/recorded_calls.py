@@ -1,9 +1,8 @@
 """The calls in a user's runs, and their large results, on any engine."""
 
-from datetime import UTC, datetime
 from typing import cast
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam
 
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import NotFoundError
@@ -16,21 +15,16 @@ from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.repositories import ToolCallFilter
 from parley_server.storage.sql import resolutions, tool_results
 from parley_server.storage.sql.call_listing import CALLS, filter_parameters, listing, place_parameters
-from parley_server.storage.sql.database import Reader, Row, from_micros, to_micros
-from parley_server.storage.sql.expiry import is_alive, of_living_conversation
+from parley_server.storage.sql.clock import now_micros
+from parley_server.storage.sql.database import Reader, Row, from_micros
+from parley_server.storage.sql.own_filters import require_own
 from parley_server.storage.sql.paging import PageTokens, fitting
 from parley_server.storage.sql.rows import blob, item_of, moment, number, string
-from parley_server.storage.sql.tables import conversations, runs, tool_calls
+from parley_server.storage.sql.tables import tool_calls
 from parley_server.storage.sql.tool_calls import record_of
 from parley_server.storage.sql.user_writer import UserWriter
 
 _GET = CALLS.where(tool_calls.c.run_id == bindparam("run_id"), tool_calls.c.call_id == bindparam("call_id"))
-_OWN_CONVERSATION = select(conversations.c.conversation_id).where(
-    conversations.c.user_id == bindparam("user_id"), conversations.c.conversation_id == bindparam("id"), is_alive()
-)
-_OWN_RUN = select(runs.c.run_id).where(
-    runs.c.user_id == bindparam("user_id"), runs.c.run_id == bindparam("id"), of_living_conversation()
-)
 
 
 class SqlToolCallRepository:
@@ -44,7 +38,8 @@ class SqlToolCallRepository:
 
     async def list(self, call_filter: ToolCallFilter, page: PageRequest) -> Page[RecordedCall]:
         """List, the newest first; see `ToolCallRepository.list`."""
-        await self._require_own(call_filter)
+        named = {"conversation_id": call_filter.conversation_id, "run_id": call_filter.run_id}
+        await require_own(self._reader, self._context.user_id, **named)
         name = ("tool_calls", self._context.user_id, repr(call_filter))
         before = self._tokens.read(name, page.token)
         parameters = self._own | {"limit": page.size + 1} | filter_parameters(call_filter)
@@ -61,7 +56,7 @@ class SqlToolCallRepository:
         """Settle a call in doubt; see `ToolCallRepository.resolve`."""
 
         def tx(connection: Connection) -> None:
-            resolutions.resolve(connection, self._context, (run_id, call_id), outcome, note, _now())
+            resolutions.resolve(connection, self._context, (run_id, call_id), outcome, note, now_micros())
 
         await self._writes.run(tx)
         rows = await self._reader.fetch(_GET, self._own | {"run_id": run_id, "call_id": call_id})
@@ -86,19 +81,9 @@ class SqlToolCallRepository:
             raise NotFoundError("tool_result")
         return blob(rows[0], "content").decode()
 
-    async def _require_own(self, call_filter: ToolCallFilter) -> None:
-        """Raise NotFoundError when the filter names what is not the user's."""
-        named = (
-            ("conversation", _OWN_CONVERSATION, call_filter.conversation_id),
-            ("run", _OWN_RUN, call_filter.run_id),
-        )
-        for resource_type, statement, named_id in named:
-            if named_id and not await self._reader.fetch(statement, self._own | {"id": named_id}):
-                raise NotFoundError(resource_type)
-
     @property
     def _own(self) -> dict[str, object]:
-        return {"user_id": self._context.user_id, "now": _now()}
+        return {"user_id": self._context.user_id, "now": now_micros()}
 
 
 def _call_of(row: Row) -> RecordedCall:
@@ -115,7 +100,3 @@ def _call_of(row: Row) -> RecordedCall:
         item=cast("ToolCallItem", item_of(row)) if row["item_json"] else None,
         resolution=resolutions.resolution_of(row),
     )
-
-
-def _now() -> int:
-    return to_micros(datetime.now(UTC))

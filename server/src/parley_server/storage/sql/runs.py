@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from sqlalchemy import bindparam, select
 
@@ -19,26 +18,23 @@ from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.repositories import Acceptance, RunFilter
 from parley_server.storage.sql import frames, request_ids
 from parley_server.storage.sql.acceptance import FIRST_TOKEN, RunAcceptance
-from parley_server.storage.sql.database import Reader, Row, to_micros
-from parley_server.storage.sql.expiry import is_alive, of_living_conversation
+from parley_server.storage.sql.clock import now_micros
+from parley_server.storage.sql.database import Reader, Row
+from parley_server.storage.sql.expiry import of_living_conversation
 from parley_server.storage.sql.live_run import LiveRun
+from parley_server.storage.sql.own_filters import require_own
 from parley_server.storage.sql.paging import PageTokens, fitting
 from parley_server.storage.sql.rows import number, run_of, string
 from parley_server.storage.sql.run_listing import COLUMNS, filter_parameters, listing
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.steers import Steering
-from parley_server.storage.sql.tables import conversations, runs
+from parley_server.storage.sql.tables import runs
 from parley_server.storage.sql.user_writer import UserWriter
 
 _GET = select(*COLUMNS).where(
     runs.c.user_id == bindparam("user_id"), runs.c.run_id == bindparam("run_id"), of_living_conversation()
 )
 _SIZED = ("labels_json", "end_json")
-_OWN_CONVERSATION = select(conversations.c.conversation_id).where(
-    conversations.c.user_id == bindparam("user_id"),
-    conversations.c.conversation_id == bindparam("conversation_id"),
-    is_alive(),
-)
 
 
 class SqlRunRepository:
@@ -97,7 +93,7 @@ class SqlRunRepository:
 
     async def steer(self, run_id: str, parts: tuple[ContentPart, ...], idempotency: Idempotency | None) -> str:
         """Add words to a run; see `RunRepository.steer`."""
-        steering = Steering(self._context, run_id, parts, idempotency, now=_now())
+        steering = Steering(self._context, run_id, parts, idempotency, now=now_micros())
         live = self._run_log.of_user(self._context, run_id)
         if live is not None:
             async with live.gate:
@@ -120,13 +116,12 @@ class SqlRunRepository:
     async def list(self, run_filter: RunFilter, page: PageRequest) -> Page[Run]:
         """List, latest created first; see `RunRepository.list`."""
         user_id = self._context.user_id
-        if run_filter.conversation_id and not await self._reader.fetch(
-            _OWN_CONVERSATION, {"user_id": user_id, "conversation_id": run_filter.conversation_id, "now": _now()}
-        ):
-            raise NotFoundError("conversation")
+        await require_own(self._reader, user_id, conversation_id=run_filter.conversation_id)
         name = ("runs", user_id, repr(run_filter))
         before = self._tokens.read(name, page.token)
-        place = {"user_id": user_id, "now": _now(), "limit": page.size + 1} | ({"before": before} if before else {})
+        place = {"user_id": user_id, "now": now_micros(), "limit": page.size + 1}
+        if before:
+            place["before"] = before
         rows = await self._reader.fetch(listing(run_filter, is_first=not before), place | filter_parameters(run_filter))
         taken = fitting(rows, page.size, _SIZED)
         items = tuple(self._as_it_stands(row) for row in rows[:taken])
@@ -172,7 +167,7 @@ class SqlRunRepository:
         return await self._run_log.archive.page(self._reader, UserKey(self._context), run_id, seq)
 
     async def _row(self, run_id: str) -> Row:
-        rows = await self._reader.fetch(_GET, {"user_id": self._context.user_id, "run_id": run_id, "now": _now()})
+        rows = await self._reader.fetch(_GET, {"user_id": self._context.user_id, "run_id": run_id, "now": now_micros()})
         if not rows:
             raise NotFoundError("run")
         return rows[0]
@@ -188,7 +183,3 @@ class SqlRunRepository:
 
 def _has_gap(next_seq: int, events: Sequence[StoredEvent]) -> bool:
     return events[-1].seq - next_seq + 1 != len(events)
-
-
-def _now() -> int:
-    return to_micros(datetime.now(UTC))

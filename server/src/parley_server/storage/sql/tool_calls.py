@@ -1,14 +1,14 @@
 """The journal of effects: the writes that go with a run's tool calls, each in the transaction of its events."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, select, text, update
 
 from parley_server.domain.run_event import ItemEvent, ToolCallFinished
 from parley_server.domain.tool import CallRecord, CallState, ToolEffect
 from parley_server.storage.sql import tool_results
-from parley_server.storage.sql.database import Row, to_micros
+from parley_server.storage.sql.clock import now_micros
+from parley_server.storage.sql.database import Row
 from parley_server.storage.sql.live_run import Sealed, Tx
 from parley_server.storage.sql.rows import string
 from parley_server.storage.sql.statements import write
@@ -67,7 +67,7 @@ def withdrawn(call_ids: Sequence[str]) -> Tx:
 
 def _moved(call_ids: Sequence[str], state: CallState) -> Tx:
     def tx(connection: Connection, batch: Sealed) -> None:
-        now = _now() if state is CallState.DISPATCHED else None
+        now = now_micros() if state is CallState.DISPATCHED else None
         moved = {"of_run": batch.live.run_id, "new_state": state, "now": now}
         write(connection, _MOVE, *({**moved, "of_call": call_id} for call_id in call_ids))
 
@@ -81,7 +81,7 @@ def unanswered_calls(connection: Connection) -> Iterable[tuple[str, CallRecord]]
 
 def _planned(calls: Sequence[CallRecord]) -> Tx:
     def tx(connection: Connection, batch: Sealed) -> None:
-        now = _now()
+        now = now_micros()
         write(
             connection,
             _INSERT,
@@ -109,7 +109,7 @@ def _planned(calls: Sequence[CallRecord]) -> Tx:
 
 def _finished(bodies: Sequence[ToolCallFinished]) -> Tx:
     def tx(connection: Connection, batch: Sealed) -> None:
-        now = _now()
+        now = now_micros()
         write(
             connection,
             _FINISH,
@@ -141,7 +141,3 @@ def record_of(row: Row) -> CallRecord:
         fingerprint=string(row, "fingerprint"),
         idempotency_key=string(row, "idempotency_key"),
     )
-
-
-def _now() -> int:
-    return to_micros(datetime.now(UTC))

@@ -1,12 +1,11 @@
 """Results that are too large to be told whole: stored with the event that names them, read in pieces."""
 
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection, LargeBinary, bindparam, delete, exists, func, insert, literal, select, text
 
 from parley_server.domain.run_event import ToolCallFinished
-from parley_server.storage.sql.database import to_micros
+from parley_server.storage.sql.clock import now_micros
 from parley_server.storage.sql.expiry import is_alive
 from parley_server.storage.sql.live_run import Sealed, Tx
 from parley_server.storage.sql.statements import write
@@ -49,7 +48,7 @@ def stored(bodies: Iterable[ToolCallFinished]) -> list[Tx]:
         of_run = {
             "conversation_id": batch.live.conversation_id,
             "user_id": batch.live.user_id,
-            "create_time": to_micros(datetime.now(UTC)),
+            "create_time": now_micros(),
         }
         write(connection, _INSERT, *({**of_run, "result_id": result_id} for result_id in whole))
         contents = ({"result_id": result_id, "content": told.encode()} for result_id, told in whole.items())

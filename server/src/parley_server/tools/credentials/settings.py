@@ -6,15 +6,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from parley_server.domain.name_list import listed
 from parley_server.tools.credentials.source import is_slot
 
 DIRECTORY_NAME = "credentials"
 _PLACE = re.compile(r"file:/.+|env:[A-Za-z_][A-Za-z0-9_]*")
-
-
-def _listed(value: object) -> object:
-    """Read what the environment writes with commas."""
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 def _paired(value: object) -> object:
@@ -52,7 +48,7 @@ class CredentialSettings(BaseModel):
     `env:NAME`; in the environment `maps=env:NAME` with commas between them. Every user's tools act with them, so give
     only what every user may do."""
 
-    sources: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(max_length=16)] = ()
+    sources: Annotated[tuple[str, ...], BeforeValidator(listed), Field(max_length=16)] = ()
     """Other places to look, in this order, after the directory and before what is shared: the names of entry points in
     the group `parley.credentials` of packages that are installed where the server is."""
 

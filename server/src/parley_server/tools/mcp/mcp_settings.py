@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from parley_server.domain.name_list import listed
 from parley_server.domain.tool import ApprovalRule, ToolEffect
 from parley_server.tools.credentials.source import SLOT_PATTERN
 from parley_server.tools.definition import MAX_TIMEOUT_S
@@ -15,11 +16,6 @@ PACKAGE_MISSING = "[mcp] needs the package mcp; install it with `pip install 'pa
 SLOT = re.compile(rf"\{{({SLOT_PATTERN})\}}")
 _URL = re.compile(r"https?://[^/@\s]+(/\S*)?")
 _PREFIX = r"^[A-Za-z0-9_-]{0,32}$"
-
-
-def _listed(value: object) -> object:
-    """Read what the environment writes with commas."""
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 def _paired(value: object) -> object:
@@ -33,7 +29,7 @@ def _paired(value: object) -> object:
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Names = Annotated[tuple[str, ...], BeforeValidator(listed)]
 Secrets = Annotated[Mapping[str, SecretStr], BeforeValidator(_paired), Field(max_length=64)]
 Templates = Annotated[Mapping[str, str], BeforeValidator(_paired), Field(max_length=16)]
 Effects = Annotated[Mapping[str, ToolEffect], BeforeValidator(_paired)]

@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
 )
 
+from parley_server.domain.name_list import listed
 from parley_server.domain.principal import SERVICE_SCOPES, is_tool_scope
 
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
@@ -34,11 +35,6 @@ def _sendable(token: SecretStr) -> SecretStr:
     if not all("!" <= character <= "~" for character in value):
         raise ValueError("must be printable ASCII without blanks")
     return SecretStr(value)
-
-
-def _listed(value: object) -> object:
-    """Read what the environment writes with commas."""
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 def _delegable(scope: str) -> str:
@@ -83,7 +79,7 @@ class ToolHostSettings(BaseModel):
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] | None = None
     """What the server puts before the names of the host's tools. Unset: NAME and `_`."""
 
-    allowed: Annotated[tuple[_ToolName, ...], BeforeValidator(_listed), Field(max_length=256)] = ()
+    allowed: Annotated[tuple[_ToolName, ...], BeforeValidator(listed), Field(max_length=256)] = ()
     """The tools that agents get, by the host's own names; in the environment with commas between them. Empty: all."""
 
     connect_timeout_s: _Seconds = 5.0
@@ -95,7 +91,7 @@ class ToolHostSettings(BaseModel):
     call_timeout_s: _Seconds = 600.0
     """How long a call may take at most, in seconds, whatever the tool says of itself."""
 
-    delegate_scopes: Annotated[tuple[_Scope, ...], BeforeValidator(_listed), Field(max_length=32)] = ()
+    delegate_scopes: Annotated[tuple[_Scope, ...], BeforeValidator(listed), Field(max_length=32)] = ()
     """What the host may do at this server for the user of a call, by the token that comes with it, for as long as the
     call may take, five minutes at most, and as far as the run's own caller may: the scopes that a service has by
     default, such as `runs:read`, and those of tools. In the environment with commas between them. Empty: the token only
