@@ -140,8 +140,8 @@ async def account_server(folder: Path) -> AsyncIterator[AccountServer]:
         stack.push_async_callback(engine.park)
         chain = build_auth_chain(("api_key",), ProviderParts(store.api_keys, HASH_KEY))
 
-        async def forget_keys(_: str) -> None:
-            chain.forget_all()
+        async def forget_keys(user_id: str) -> None:
+            chain.forget_user(user_id)
 
         cache = AccountCache(store.accounts)
         eraser = AccountEraser(store.erasures, engine, cache, [forget_keys])

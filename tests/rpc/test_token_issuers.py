@@ -91,6 +91,16 @@ async def test_a_hangup_fetches_the_keys_anew_and_forgets_who_was_let_in() -> No
         assert is_refused(await at.refusal_of(kept))
 
 
+async def test_who_is_erased_again_and_again_has_no_issuer_asked_for_its_keys() -> None:
+    async with place() as at:
+        kept = at.token()
+        for _ in range(3):
+            assert await at.user_of(kept) == "okta:ann"
+            at.chassis.auth.forget_user("okta:ann")
+        assert is_refused(await at.refusal_of(at.token(NEW)))
+        assert at.jwks.asked == 1
+
+
 async def test_an_issuer_that_is_down_for_an_hour_keeps_nobody_out_whose_key_is_known() -> None:
     async with place() as at:
         assert await at.user_of(at.token()) == "okta:ann"

@@ -7,7 +7,7 @@ from functools import partial
 
 from parley_server.accounts.cache import AccountCache
 from parley_server.accounts.eraser import AccountEraser, RunEnder
-from parley_server.auth.factory import AuthChain
+from parley_server.admission import Access
 from parley_server.settings import Settings
 from parley_server.storage.sql.store import SqlStore
 from parley_server.tooling import OpenTools, delete_credentials
@@ -23,12 +23,12 @@ class AccountKeeping:
 
 @asynccontextmanager
 async def keep_accounts(
-    settings: Settings, store: SqlStore, runs: RunEnder, chain: AuthChain, tools: OpenTools
+    settings: Settings, store: SqlStore, runs: RunEnder, access: Access, tools: OpenTools
 ) -> AsyncIterator[AccountKeeping]:
     """Keep accounts while the block lasts; what is being erased at its end is erased by the next one."""
 
-    async def forget_keys(_: str) -> None:
-        chain.forget_all()
+    async def forget_keys(user_id: str) -> None:
+        access.forget_user(user_id)
 
     cache = AccountCache(store.accounts)
     forget = (forget_keys, tools.forget, partial(delete_credentials, settings))

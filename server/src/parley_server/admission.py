@@ -32,6 +32,16 @@ class Access:
     delegations: Delegations
     credentials: CredentialCheck
 
+    def forget_user(self, user_id: str) -> None:
+        """Look again at whatever lets an erased user in; nobody else's issuers and keys are asked for his sake."""
+        self.chain.forget_user(user_id)
+        self.credentials.forget_all()
+
+    def forget_all(self) -> None:
+        """Look again at everything that lets anybody in."""
+        self.chain.forget_all()
+        self.credentials.forget_all()
+
 
 @asynccontextmanager
 async def open_access(

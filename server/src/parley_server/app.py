@@ -28,7 +28,6 @@ from parley_server.admission import Access, open_access
 from parley_server.agents.assistant import build_assistant
 from parley_server.agents.registry import AgentRegistry
 from parley_server.auditing import open_auditor
-from parley_server.auth.factory import AuthChain
 from parley_server.auth.last_use import LastUses
 from parley_server.domain.errors import StartError
 from parley_server.installation import hash_key_of, lock_path, make_data_dir, open_installed_store
@@ -133,7 +132,7 @@ async def _serve(
         await _recover(parts.engine)
         await parts.accounts.eraser.resume()
         await server.serve(settings.server.overload_lag_s)
-        for work in _upkeep(settings, address, parts.access.chain, certificates, requests.reload):
+        for work in _upkeep(settings, address, parts.access, certificates, requests.reload):
             stack.callback(_begin(work).cancel)
         sweeper = Sweeper(parts.store.retention, settings.retention, settings.audit.keep_days)
         stack.callback(_begin(sweeper.sweep_for_ever()).cancel)
@@ -179,7 +178,7 @@ async def _open_parts(
         quotas=quotas,
         budgets=budgets,
         engine=engine,
-        accounts=await stack.enter_async_context(keep_accounts(settings, store, engine, access.chain, tools)),
+        accounts=await stack.enter_async_context(keep_accounts(settings, store, engine, access, tools)),
         observer=CallObserver(recorder, _request_log(settings, hash_key)),
         auditor=await stack.enter_async_context(open_auditor(store, recorder)),
     )
@@ -263,12 +262,12 @@ def _service(file: FileDescriptor, name: str, servicer: object) -> Service:
 def _upkeep(
     settings: Settings,
     address: str,
-    chain: AuthChain,
+    access: Access,
     certificates: "CertificateReloader | None",
     asked: asyncio.Event,
 ) -> Iterator[Coroutine[object, object, None]]:
     """Yield what goes on beside the calls for as long as the server does."""
-    yield _reload_when(asked, chain, certificates)
+    yield _reload_when(asked, access, certificates)
     if certificates is not None:
         yield certificates.watch()
     elif not Listener.parse(settings.server.listen).is_local:
@@ -281,12 +280,12 @@ def _open_certificates(files: CertificateFiles) -> "CertificateReloader":
     return CertificateReloader(files)
 
 
-async def _reload_when(asked: asyncio.Event, chain: AuthChain, certificates: "CertificateReloader | None") -> None:
+async def _reload_when(asked: asyncio.Event, access: Access, certificates: "CertificateReloader | None") -> None:
     """Read again what may change under way, every time it is asked for."""
     while True:
         await asked.wait()
         asked.clear()
-        chain.forget_all()
+        access.forget_all()
         if certificates is not None:
             await certificates.reload()
         _log.info("reloaded")

@@ -39,12 +39,14 @@ class Keys:
         self.stored[renewed.key_id] = self.stored[renewed.key_id].rotated(renewed.hash(HASH_KEY), rotation)
         return renewed
 
-    def issue(self, *, expire_time: datetime | None = None, revoke_time: datetime | None = None) -> PresentedKey:
+    def issue(
+        self, *, expire_time: datetime | None = None, revoke_time: datetime | None = None, service: str = "bot"
+    ) -> PresentedKey:
         presented = PresentedKey.mint()
         key = ApiKey(
             presented.key_id,
             PrincipalKind.SERVICE,
-            "bot",
+            service,
             frozenset({"runs:read"}),
             ("telegram:*",),
             NOW,
@@ -173,6 +175,18 @@ async def test_forgetting_one_key_leaves_the_others_remembered() -> None:
     for key in (one, other):
         assert await admitted(provider, key.text)
     assert (keys.lookups.count(one.key_id), keys.lookups.count(other.key_id)) == (2, 1)
+
+
+async def test_forgetting_a_user_has_all_his_keys_looked_up_again_and_no_other() -> None:
+    keys = Keys()
+    provider = ApiKeyProvider(keys, HASH_KEY)
+    issued = [keys.issue(service=name) for name in ("ann", "ann", "bob")]
+    for key in issued:
+        assert await admitted(provider, key.text)
+    AuthChain([provider]).forget_user("ann")
+    for key in issued:
+        assert await admitted(provider, key.text)
+    assert [keys.lookups.count(key.key_id) for key in issued] == [2, 2, 1]
 
 
 async def test_forgetting_all_keys_has_every_one_looked_up_again_and_still_known() -> None:

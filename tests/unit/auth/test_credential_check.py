@@ -42,6 +42,18 @@ async def test_who_is_here_needs_nothing() -> None:
     assert not await ended(CredentialCheck(KeyStanding(Keys())), by("local"))
 
 
+async def test_what_all_rests_on_is_asked_for_again_where_that_is_wanted() -> None:
+    keys = Keys()
+    check = CredentialCheck(KeyStanding(keys))
+    key_id = keys.issue("ann").split("_")[1]
+    principal = by("delegation", key_id, FUTURE)
+    assert not await ended(check, principal)
+    del keys.stored[key_id]
+    assert not await ended(check, principal)
+    check.forget_all()
+    assert await ended(check, principal)
+
+
 @pytest.mark.parametrize("method", ["api_key", "delegation"])
 async def test_what_rests_on_a_key_ends_with_it(method: str) -> None:
     keys = Keys()

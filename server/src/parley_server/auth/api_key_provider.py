@@ -82,6 +82,11 @@ class ApiKeyProvider(AuthProvider):
         self._changes += 1
         self._remembered.expire(credential_id)
 
+    def forget_user(self, user_id: str) -> None:
+        """Look the user's keys up again at their next use, as `forget` does."""
+        self._changes += 1
+        self._remembered.expire_user(user_id)
+
     def forget_all(self) -> None:
         """Look every key up again at its next use."""
         self._changes += 1

@@ -38,6 +38,10 @@ class CredentialCheck:
         ):
             raise CredentialsInvalidError
 
+    def forget_all(self) -> None:
+        """Ask for every key again at its next use."""
+        self._keys.forget_all()
+
     async def _stands(self, key_id: str) -> bool:
         try:
             return await self._keys.is_good(key_id)

@@ -64,6 +64,13 @@ class DelegationProvider(AuthProvider):
         self._keys.forget(credential_id)
         self._remembered.expire(credential_id)
 
+    def forget_user(self, user_id: str) -> None:
+        """Look again at the tokens that are for a user: the key they rest on may be gone."""
+        self._changes += 1
+        # Whose keys they are is not known here; to look again costs one read each.
+        self._keys.forget_all()
+        self._remembered.expire_user(user_id)
+
     def forget_all(self) -> None:
         """Look again at every token."""
         self._changes += 1

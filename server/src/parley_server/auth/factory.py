@@ -134,6 +134,11 @@ class AuthChain:
         for provider in self._providers:
             provider.forget(credential_id)
 
+    def forget_user(self, user_id: str) -> None:
+        """Drop what the providers remember of the credentials of a user who was erased."""
+        for provider in self._providers:
+            provider.forget_user(user_id)
+
     def forget_all(self) -> None:
         """Drop what the providers remember of every credential."""
         for provider in self._providers:

@@ -85,6 +85,9 @@ class AuthProvider(ABC):
     def forget(self, credential_id: str) -> None:  # noqa: B027  # only providers that remember override it
         """Drop what is remembered of a credential that was revoked; a provider that remembers nothing ignores it."""
 
+    def forget_user(self, user_id: str) -> None:  # noqa: B027  # only providers that remember override it
+        """Drop what is remembered of the credentials of a user who was erased, and of nobody else's."""
+
     def forget_all(self) -> None:  # noqa: B027  # only providers that remember override it
         """Drop what is remembered of every credential."""
 

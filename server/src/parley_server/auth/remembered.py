@@ -50,8 +50,15 @@ class Remembered:
 
     def expire(self, credential_id: str | None = None) -> None:
         """Have a credential looked at again at its next use, without an id every one."""
+        self._expire(lambda principal: credential_id in {None, principal.credential_id})
+
+    def expire_user(self, user_id: str) -> None:
+        """Have the credentials of all who are called so looked at again at their next use."""
+        self._expire(lambda principal: principal.subject == user_id)
+
+    def _expire(self, is_meant: Callable[[Principal], bool]) -> None:
         for digest, verified in self._verified.items():
-            if credential_id in {None, verified.principal.credential_id}:
+            if is_meant(verified.principal):
                 self._verified[digest] = replace(verified, until=-math.inf)
 
     def _digest(self, secret: str) -> bytes:
