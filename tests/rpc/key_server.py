@@ -14,11 +14,11 @@ from parley.v1 import (
     delegation_service_pb2,
     delegation_service_pb2_grpc,
 )
-from parley_server.auditing import open_auditor
 from parley_server.auth.delegation_signer import DelegationSigner
 from parley_server.auth.delegations import Delegations
 from parley_server.auth.factory import ProviderParts, build_auth_chain
 from parley_server.auth.key_administration import KeyAdministration
+from parley_server.composition.auditing import open_auditor
 from parley_server.domain.api_key import ApiKey
 from parley_server.domain.principal import ALL_SCOPES, PrincipalKind
 from parley_server.metrics.recorder import SILENT

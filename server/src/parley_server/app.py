@@ -1,4 +1,4 @@
-"""The composition root: builds the server from its settings. The only file that names adapters."""
+"""The composition root: opens what a server is made of, in order, serves, and closes it again."""
 
 import asyncio
 import gc
@@ -23,21 +23,22 @@ from parley.v1 import (
 )
 
 from parley_server import overdue
-from parley_server.account_keeping import AccountKeeping, keep_accounts
-from parley_server.admission import Access, open_access
 from parley_server.agents.assistant import build_assistant
 from parley_server.agents.registry import AgentRegistry
-from parley_server.auditing import open_auditor
 from parley_server.auth.last_use import LastUses
+from parley_server.composition.account_keeping import AccountKeeping, keep_accounts
+from parley_server.composition.admission import Access, open_access
+from parley_server.composition.auditing import open_auditor
+from parley_server.composition.installation import hash_key_of, lock_path, make_data_dir, open_installed_store
+from parley_server.composition.quota_setup import open_quotas
+from parley_server.composition.tooling import build_tool_calls, open_tools
 from parley_server.domain.errors import StartError
-from parley_server.installation import hash_key_of, lock_path, make_data_dir, open_installed_store
 from parley_server.llm.factory import Models, open_models
 from parley_server.llm.prices import Prices
 from parley_server.logs import end_process
 from parley_server.metrics.endpoint import NOT_READY, READY, Answer, MetricsEndpoint
 from parley_server.metrics.prometheus import CONTENT_TYPE, PrometheusRecorder
 from parley_server.metrics.recorder import Gauge, Recorder
-from parley_server.quota_setup import open_quotas
 from parley_server.quotas.administration import BudgetAdministration
 from parley_server.quotas.quotas import Quotas
 from parley_server.rpc.auditor import Auditor
@@ -65,7 +66,6 @@ from parley_server.signals import ProcessSignals, Requests
 from parley_server.storage.retention import Sweeper
 from parley_server.storage.sql.lock_file import DataDirectoryInUseError, LockFile
 from parley_server.storage.sql.store import SqlStore
-from parley_server.tooling import build_tool_calls, open_tools
 from parley_server.tools.call_manager import ToolCallManager
 from parley_server.tools.registry import ToolRegistry
 from parley_server.tools.tool import Tool

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from parley_server.cli_audit import audit
-from parley_server.cli_credentials import credentials
-from parley_server.cli_db import db
-from parley_server.cli_mcp import mcp
-from parley_server.cli_program import ConfigFailure, Program, Refusal, load, run, with_config
+from parley_server.commands.audit import audit
+from parley_server.commands.credentials import credentials
+from parley_server.commands.db import db
+from parley_server.commands.mcp import mcp
+from parley_server.commands.program import ConfigFailure, Program, Refusal, load, run, with_config
 from parley_server.domain.errors import NotFoundError, StartError
 
 if TYPE_CHECKING:
-    from parley_server.admission import Keys
+    from parley_server.composition.admission import Keys
     from parley_server.domain.api_key import ApiKey
     from parley_server.settings import Settings
 
@@ -169,7 +169,7 @@ def show_public_keys(config: Path | None, data_dir: Path | None) -> None:
     """Print the public keys by which others verify this installation's delegation tokens, as a JSON Web Key Set."""
     settings = load(config, data_dir)
     from parley_server.auth.delegation_signer import DelegationSigner
-    from parley_server.installation import hash_key_of, make_data_dir
+    from parley_server.composition.installation import hash_key_of, make_data_dir
 
     make_data_dir(settings)
     click.echo(f'{{"keys":[{DelegationSigner(hash_key_of(settings)).jwk_json()}]}}')
@@ -276,7 +276,7 @@ def offline_model(listen: str, script: Path | None, record: str | None) -> None:
 
 @asynccontextmanager
 async def _keys(where: "dict[str, Path | None]") -> "AsyncIterator[Keys]":
-    from parley_server import admission
+    from parley_server.composition import admission
 
     async with admission.key_administration(load(where["config"], where["data_dir"])) as administration:
         yield administration

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from parley_server.auditing import OperatorKeys
 from parley_server.auth.credential_check import CredentialCheck
 from parley_server.auth.delegation import DELEGATION
 from parley_server.auth.delegation_signer import DelegationSigner
@@ -13,8 +12,9 @@ from parley_server.auth.factory import AuthChain, ProviderParts, build_auth_chai
 from parley_server.auth.key_administration import KeyAdministration
 from parley_server.auth.key_standing import KeyStanding
 from parley_server.auth.last_use import LastUses
+from parley_server.composition.auditing import OperatorKeys
+from parley_server.composition.installation import hash_key_of, make_data_dir, open_installed_store
 from parley_server.domain.api_key import ApiKey
-from parley_server.installation import hash_key_of, make_data_dir, open_installed_store
 from parley_server.settings import Settings
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql.store import SqlStore

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from parley_server.cli_program import Refusal, load, run, with_config
+from parley_server.commands.program import Refusal, load, run, with_config
 
 if TYPE_CHECKING:
     from parley_server.storage.sql.integrity import Report
@@ -23,7 +23,7 @@ def db() -> None:
 def upgrade_database(config: Path | None, data_dir: Path | None) -> None:
     """Bring the database to this version's schema."""
     settings = load(config, data_dir)
-    from parley_server import installation
+    from parley_server.composition import installation
 
     run(installation.upgrade_database(settings))
 
@@ -33,7 +33,7 @@ def upgrade_database(config: Path | None, data_dir: Path | None) -> None:
 def compact_database(config: Path | None, data_dir: Path | None) -> None:
     """Write the database anew, without anything that was deleted; SQLite's while no server runs."""
     settings = load(config, data_dir)
-    from parley_server import installation
+    from parley_server.composition import installation
 
     run(installation.compact_database(settings))
 
@@ -43,7 +43,7 @@ def compact_database(config: Path | None, data_dir: Path | None) -> None:
 def print_roles(config: Path | None, data_dir: Path | None) -> None:
     """Print the SQL by which an administrator of PostgreSQL makes the roles that the database needs."""
     settings = load(config, data_dir)
-    from parley_server import installation
+    from parley_server.composition import installation
 
     click.echo(run(installation.roles_of_database(settings)))
 
@@ -54,7 +54,7 @@ def print_roles(config: Path | None, data_dir: Path | None) -> None:
 def back_up_database(file: Path, config: Path | None, data_dir: Path | None) -> None:
     """Write the database to FILE, also beside a running server; a FILE that is there is replaced."""
     settings = load(config, data_dir)
-    from parley_server import installation
+    from parley_server.composition import installation
 
     click.echo(f"ok: {file}: {_told(installation.back_up_database(settings, file))}")
 
@@ -65,7 +65,7 @@ def back_up_database(file: Path, config: Path | None, data_dir: Path | None) -> 
 def check_database(file: Path | None, config: Path | None, data_dir: Path | None) -> None:
     """Look FILE over, a backup, or the database itself; exit code 1 if anything is wrong with it."""
     settings = load(config, data_dir)
-    from parley_server import installation
+    from parley_server.composition import installation
 
     report = installation.check_database(settings, file)
     if report.problems:
@@ -79,7 +79,7 @@ def check_database(file: Path | None, config: Path | None, data_dir: Path | None
 def restore_database(file: Path, config: Path | None, data_dir: Path | None) -> None:
     """Put the backup FILE in the database's place, while no server runs; the former database is kept beside it."""
     settings = load(config, data_dir)
-    from parley_server import auditing, installation
+    from parley_server.composition import auditing, installation
 
     report, former = installation.restore_database(settings, file)
     # Afterwards, for the log that goes on is the backup's.

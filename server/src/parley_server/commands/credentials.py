@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from parley_server.cli_program import Refusal, load, run, with_config
+from parley_server.commands.program import Refusal, load, run, with_config
 
 if TYPE_CHECKING:
     from parley_server.tools.credentials.directory import CredentialDirectory
@@ -84,7 +84,7 @@ def _directory(where: dict[str, Path | None]) -> "CredentialDirectory":
 
 def _record(action: str, user: str, slot: str, where: dict[str, Path | None]) -> None:
     """Record what is about to be changed. Raises StartError, StorageUnavailableError: it must not be changed then."""
-    from parley_server.auditing import operator_entry, record_command
+    from parley_server.composition.auditing import operator_entry, record_command
 
     entry = operator_entry(action, user_id=user, object_type="credential", object_id=slot)
     run(record_command(load(where["config"], where["data_dir"]), entry))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from parley_server.cli_program import Refusal, load, run, with_config
+from parley_server.commands.program import Refusal, load, run, with_config
 
 if TYPE_CHECKING:
     from parley_server.domain.audit import AuditHead, AuditReport
@@ -85,7 +85,7 @@ def export_audit(after: int, **where: Path | None) -> None:
 
 
 def _reader(where: dict[str, Path | None]) -> "AbstractAsyncContextManager[AuditReader]":
-    from parley_server import auditing
+    from parley_server.composition import auditing
 
     return auditing.audit_reader(load(where["config"], where["data_dir"]))
 

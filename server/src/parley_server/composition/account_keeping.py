@@ -7,10 +7,10 @@ from functools import partial
 
 from parley_server.accounts.cache import AccountCache
 from parley_server.accounts.eraser import AccountEraser, RunEnder
-from parley_server.admission import Access
+from parley_server.composition.admission import Access
+from parley_server.composition.tooling import OpenTools, delete_credentials
 from parley_server.settings import Settings
 from parley_server.storage.sql.store import SqlStore
-from parley_server.tooling import OpenTools, delete_credentials
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from parley_server.cli_program import Refusal, load, run, with_config
+from parley_server.commands.program import Refusal, load, run, with_config
 from parley_server.domain.errors import StartError
 
 

@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from parley_server.auth.local import operating_system_user
+from parley_server.composition.installation import hash_key_of, make_data_dir, open_installed_store
 from parley_server.domain.api_key import ApiKey, Rotation, StoredKey
 from parley_server.domain.audit import START, STOP, AuditEntry
 from parley_server.domain.idempotency import RepeatableRequest
 from parley_server.domain.principal import PrincipalKind
-from parley_server.installation import hash_key_of, make_data_dir, open_installed_store
 from parley_server.metrics.recorder import Gauge, Recorder
 from parley_server.rpc.auditor import Auditor
 from parley_server.settings import Settings
