@@ -78,10 +78,10 @@ class UsageRow(_message.Message):
     model: _builtins.str
     """model is the model. At most 128 characters. Empty, too, of runs that ended before they asked one."""
     user_id: _builtins.str
-    """user_id is the user. At most 128 characters."""
+    """user_id is the user; `-` stands for all who were erased, together. At most 128 characters."""
     principal: _builtins.str
-    """principal is the caller, or the service by whose delegation he acts: `user:` or `service:` and the id. At most 256
-    characters.
+    """principal is the caller, or the service by whose delegation he acts: `user:` or `service:` and the id. `-` of a user
+    who was erased. At most 256 characters.
     """
     key_id: _builtins.str
     """key_id is the id of the credential. At most 256 characters. Empty, too, of callers who need none."""

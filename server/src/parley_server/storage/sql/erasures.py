@@ -6,7 +6,7 @@ from typing import cast
 from sqlalchemy import Connection, Table, delete, insert, select, tuple_
 
 from parley_server.domain.errors import StorageUnavailableError
-from parley_server.storage.sql import search, space
+from parley_server.storage.sql import search, space, usage_erasure
 from parley_server.storage.sql.account_rows import own_rows, user_column
 from parley_server.storage.sql.clock import now_micros
 from parley_server.storage.sql.database import Database, Reader
@@ -99,6 +99,9 @@ class _Deletion:
     def __call__(self, connection: Connection) -> int:
         """Delete up to about `limit` rows; return how many, 0 when nothing is left."""
         deleted = search.remove_some_of_user(connection, self._user_id, self._limit)
+        if deleted < self._limit:
+            # Before the tables below, which are emptied of whatever is still his.
+            deleted += usage_erasure.disown_some(connection, self._user_id, self._limit)
         if deleted < self._limit:
             deleted += self._conversations(connection)
         for table in _owned_tables():

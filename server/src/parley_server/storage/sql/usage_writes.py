@@ -24,15 +24,15 @@ MAX_MODEL_CHARACTERS = 128
 # Far more than any call has; so that no sum of what model servers say leaves the columns.
 _MOST = 2**44
 
-_KEY = tuple(column.name for column in usage_days.primary_key.columns)
-_COUNTS = tuple(column.name for column in usage_days.columns if column.name not in _KEY)
-_COLUMNS = (*_KEY, *_COUNTS)
+KEY = tuple(column.name for column in usage_days.primary_key.columns)
+COUNTS = tuple(column.name for column in usage_days.columns if column.name not in KEY)
+_COLUMNS = (*KEY, *COUNTS)
 # The same words on both engines, which SQLAlchemy has two statements for.
 _SQL = (
     f"INSERT INTO usage_days ({', '.join(_COLUMNS)}) "  # noqa: S608  # names of our own columns
     f"VALUES ({', '.join(f':{name}' for name in _COLUMNS)}) "
-    f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
-    + ", ".join(f"{name} = usage_days.{name} + excluded.{name}" for name in _COUNTS)
+    f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET "
+    + ", ".join(f"{name} = usage_days.{name} + excluded.{name}" for name in COUNTS)
 )
 _ADD = text(_SQL)
 _SETTLED = {"is_settled": True, "time": bindparam("now"), "expire_time": bindparam("until")}
@@ -52,7 +52,7 @@ _RELEASE = delete(quota_holds).where(quota_holds.c.hold_id == bindparam("of_hold
 # A row of `usage_days`: the values of its key, and its counts, in the order of the columns.
 _Key = tuple[str | int, ...]
 _Counts = tuple[int, ...]
-_ONE_RUN: _Counts = tuple(int(name == "runs") for name in _COUNTS)
+_ONE_RUN: _Counts = tuple(int(name == "runs") for name in COUNTS)
 
 
 def day_of(micros: int) -> int:
@@ -68,12 +68,13 @@ def record(connection: Connection, batches: Sequence[Sealed]) -> None:
         before = totals.get(key)
         totals[key] = counts if before is None else tuple(map(add, before, counts))
     if totals:
-        _add(connection, totals)
+        add_to_days(connection, totals)
     for batch in batches:
         _settle(connection, batch)
 
 
-def _add(connection: Connection, totals: Mapping[_Key, _Counts]) -> None:
+def add_to_days(connection: Connection, totals: Mapping[tuple[str | int, ...], tuple[int, ...]]) -> None:
+    """Add counts, in the order of COUNTS, to the rows of these keys, in the order of KEY."""
     rows = [dict(zip(_COLUMNS, (*key, *counts), strict=True)) for key, counts in totals.items()]
     if connection.dialect.name == "postgresql":
         connection.execute(_ADD, rows)

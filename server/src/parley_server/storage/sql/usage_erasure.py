@@ -1,0 +1,61 @@
+"""What a user has used, once he is erased: without his name, for it still counts where limits are for many together.
+
+Else whoever erases himself would give back what he took of the limits of his service and of all callers.
+"""
+
+from operator import add
+from typing import cast
+
+from sqlalchemy import Connection, delete, select, tuple_, update
+
+from parley_server.domain.principal import PrincipalKind
+from parley_server.storage.sql.database import Row
+from parley_server.storage.sql.quota_tables import quota_holds, usage_days
+from parley_server.storage.sql.rows import string
+from parley_server.storage.sql.usage_writes import COUNTS, KEY, add_to_days
+
+# No user is called so, nor any caller.
+NOBODY = "-"
+
+_DAY_KEY = tuple_(*(usage_days.c[name] for name in KEY))
+
+
+def disown_some(connection: Connection, user_id: str, limit: int) -> int:
+    """Take the user out of up to `limit` rows of each of the tables; return how many, 0 when nothing is left."""
+    return _disown_days(connection, user_id, limit) + _disown_holds(connection, user_id, limit)
+
+
+def _disown_days(connection: Connection, user_id: str, limit: int) -> int:
+    his = select(usage_days).where(usage_days.c.user_id == user_id).limit(limit)
+    rows: list[Row] = [dict(row) for row in connection.execute(his).mappings()]
+    totals: dict[tuple[str | int, ...], tuple[int, ...]] = {}
+    for row in rows:
+        anonymous = {**row, **_without_name(row)}
+        key = tuple(cast("str | int", anonymous[name]) for name in KEY)
+        counts = tuple(cast("int", row[name]) for name in COUNTS)
+        totals[key] = tuple(map(add, totals[key], counts)) if key in totals else counts
+    if rows:
+        connection.execute(
+            delete(usage_days).where(
+                usage_days.c.user_id == user_id, _DAY_KEY.in_([tuple(row[name] for name in KEY) for row in rows])
+            )
+        )
+        add_to_days(connection, totals)
+    return len(rows)
+
+
+def _disown_holds(connection: Connection, user_id: str, limit: int) -> int:
+    """Disown what his calls of models hold; his runs have ended, so that nobody settles it any more."""
+    his = select(quota_holds).where(quota_holds.c.user_id == user_id).limit(limit)
+    rows: list[Row] = [dict(row) for row in connection.execute(his).mappings()]
+    for row in rows:
+        this = update(quota_holds).where(quota_holds.c.user_id == user_id, quota_holds.c.hold_id == row["hold_id"])
+        connection.execute(this.values(**_without_name(row), run_id=""))
+    return len(rows)
+
+
+def _without_name(row: Row) -> dict[str, object]:
+    """Return whose it is from now on: his service's and its key's, where one acted for him, else nobody's."""
+    if string(row, "principal").startswith(f"{PrincipalKind.SERVICE}:"):
+        return {"user_id": NOBODY}
+    return {"user_id": NOBODY, "principal": NOBODY, "credential_id": ""}
