@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from contract.storage.engines import Engine
+from parley_server.domain.call_errors import ServerOverloadedError
 from parley_server.domain.errors import NotFoundError, StorageUnavailableError
 from parley_server.storage.sql import writer as sql_writer
+from parley_server.storage.sql.acting import ADMINISTRATION, acting_for
 from parley_server.storage.sql.database import Database
 from parley_server.storage.sql.writer import Writer
 from sqlalchemy import Connection, text
@@ -83,6 +85,24 @@ async def test_a_crowd_of_writes_is_several_commits_in_the_order_they_were_asked
     assert places == list(range(1, 13))
     assert len(set(commits)) > 1
     assert await numbers(database) == list(range(12))
+
+
+async def test_more_users_than_can_be_served_are_told_so_at_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_writer, "MAX_WAITING_CALLS", 3)
+    ann = acting_for("ann")
+    async with engine.open() as database, Writer(database) as writer:
+        outcomes = await asyncio.gather(
+            *(writer.run(lambda _: "a user's", acting=ann) for _ in range(5)),
+            writer.run(lambda _: "the server's own", acting=ADMINISTRATION),
+            writer.run(lambda _: "what must be known", acting=ann, patient=True),
+            return_exceptions=True,
+        )
+        assert await writer.run(lambda _: "later", acting=ann) == "later"
+    assert outcomes[:3] == ["a user's"] * 3
+    assert all(isinstance(each, ServerOverloadedError) for each in outcomes[3:5])
+    assert outcomes[5:] == ["the server's own", "what must be known"]
 
 
 async def test_a_waiter_that_goes_away_takes_nobody_with_it(database: Database) -> None:

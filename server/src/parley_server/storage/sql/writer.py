@@ -17,10 +17,11 @@ import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from parley_server.domain.call_errors import ServerOverloadedError
 from parley_server.domain.errors import ParleyError, StorageUnavailableError
 from parley_server.metrics.recorder import SILENT, Recorder
 from parley_server.storage.run_log import OwnershipLostError
-from parley_server.storage.sql.acting import ADMINISTRATION, OPERATOR, Acting
+from parley_server.storage.sql.acting import ADMINISTRATION, OPERATOR, Acting, Role
 from parley_server.storage.sql.database import Database, TransactionLostError
 from parley_server.storage.sql.driver import savepoint
 from parley_server.storage.sql.failures import cause_of, is_full, is_unavailable, unavailable
@@ -36,6 +37,8 @@ PATIENCE_S = 8.0
 # How long calls may make a commit, in seconds: a crowd of them is written by several, and the events of runs, which all
 # go first, wait for none of these much longer.
 BATCH_S = 0.25
+# Of users' calls no more wait at once: the last of them would be written when nobody waits for it any longer.
+MAX_WAITING_CALLS = 2000
 # How often a store that could not write is tried while nobody else writes.
 PROBE_S = 1.0
 
@@ -143,8 +146,11 @@ class Writer:
 
         Raises:
             ParleyError: raised by `tx`, whose writes are undone.
+            ServerOverloadedError: it is a user's, and as many wait as may.
             StorageUnavailableError: the engine could not write, or has not answered within PATIENCE_S.
         """
+        if len(self._calls) >= MAX_WAITING_CALLS and acting.role is Role.USER and not patient:
+            raise ServerOverloadedError
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         call = _Call(tx, done, acting)
         self._calls.append(call)
