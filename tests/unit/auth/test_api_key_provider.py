@@ -183,7 +183,7 @@ async def test_forgetting_a_user_has_all_his_keys_looked_up_again_and_no_other()
     issued = [keys.issue(service=name) for name in ("ann", "ann", "bob")]
     for key in issued:
         assert await admitted(provider, key.text)
-    AuthChain([provider]).forget_user("ann")
+    AuthChain([provider]).forget_user("service:ann")
     for key in issued:
         assert await admitted(provider, key.text)
     assert [keys.lookups.count(key.key_id) for key in issued] == [2, 2, 1]

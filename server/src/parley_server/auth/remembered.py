@@ -53,8 +53,8 @@ class Remembered:
         self._expire(lambda principal: credential_id in {None, principal.credential_id})
 
     def expire_user(self, user_id: str) -> None:
-        """Have the credentials of all who are called so looked at again at their next use."""
-        self._expire(lambda principal: principal.subject == user_id)
+        """Have a user's own credentials looked at again at their next use; see `Principal.own_user_id`."""
+        self._expire(lambda principal: principal.own_user_id == user_id)
 
     def _expire(self, is_meant: Callable[[Principal], bool]) -> None:
         for digest, verified in self._verified.items():

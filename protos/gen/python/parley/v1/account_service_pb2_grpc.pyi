@@ -56,7 +56,7 @@ class AccountServiceStub:
     is stopped meanwhile: his runs are cancelled and end, then his conversations, runs, results, approvals, notes, keys,
     request ids and his account go, and the bytes of them leave the server's files. Until it is done every other call
     for him is FAILED_PRECONDITION `ACCOUNT_ERASING`. What stays is the audit log, which names users and has nothing of
-    what they wrote. Backups are the operator's. Erasing again is no error. The scope `account:erase` is one that
+    what they wrote, and how much was used, without his name. Backups are the operator's. Erasing again is no error. The scope `account:erase` is one that
     services have only where it is given to them by name. A server that lacks the feature `erase_account` answers
     UNIMPLEMENTED.
     """
@@ -89,7 +89,7 @@ class AccountServiceAsyncStub(AccountServiceStub):
     is stopped meanwhile: his runs are cancelled and end, then his conversations, runs, results, approvals, notes, keys,
     request ids and his account go, and the bytes of them leave the server's files. Until it is done every other call
     for him is FAILED_PRECONDITION `ACCOUNT_ERASING`. What stays is the audit log, which names users and has nothing of
-    what they wrote. Backups are the operator's. Erasing again is no error. The scope `account:erase` is one that
+    what they wrote, and how much was used, without his name. Backups are the operator's. Erasing again is no error. The scope `account:erase` is one that
     services have only where it is given to them by name. A server that lacks the feature `erase_account` answers
     UNIMPLEMENTED.
     """
@@ -143,7 +143,7 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         is stopped meanwhile: his runs are cancelled and end, then his conversations, runs, results, approvals, notes, keys,
         request ids and his account go, and the bytes of them leave the server's files. Until it is done every other call
         for him is FAILED_PRECONDITION `ACCOUNT_ERASING`. What stays is the audit log, which names users and has nothing of
-        what they wrote. Backups are the operator's. Erasing again is no error. The scope `account:erase` is one that
+        what they wrote, and how much was used, without his name. Backups are the operator's. Erasing again is no error. The scope `account:erase` is one that
         services have only where it is given to them by name. A server that lacks the feature `erase_account` answers
         UNIMPLEMENTED.
         """
