@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from parley_server.auth.api_key import PREFIX, PresentedKey
-from parley_server.auth.provider import BUDGET_S, NOT_MINE, AuthProvider, Credentials, NotMine
+from parley_server.auth.provider import BUDGET_S, NOT_MINE, Credentials, NotMine
 from parley_server.auth.remembered import Remembered, Verified
+from parley_server.auth.remembering import RememberingProvider
 from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.domain.api_key import ApiKey, StoredKey
 from parley_server.domain.principal import Principal
@@ -27,7 +28,7 @@ class KeyStore(Protocol):
         ...
 
 
-class ApiKeyProvider(AuthProvider):
+class ApiKeyProvider(RememberingProvider):
     """Accepts `Authorization: Bearer parley_...`; `on_use` is told the ids of keys in use, about once in CACHE_S each.
 
     A key that was verified is remembered for CACHE_S, by its keyed hash: a change by another process works after that
@@ -41,21 +42,12 @@ class ApiKeyProvider(AuthProvider):
         budget_s: float = BUDGET_S,
         on_use: Callable[[str, datetime], None] = lambda _, __: None,
     ) -> None:
+        super().__init__(Remembered(hash_key))
         self._keys = keys
         self._hash_key = hash_key
         self._budget_s = budget_s
         self._on_use = on_use
-        self._remembered = Remembered(hash_key)
         self._changes = 0
-
-    def recall(self, credentials: Credentials) -> Principal | None:
-        """Return the owner of a key that was verified within CACHE_S."""
-        verified = self._verified(credentials)
-        return verified.principal if verified is not None and self._remembered.is_good(verified) else None
-
-    def knows(self, credentials: Credentials) -> bool:
-        """Tell whether the key was good when it was looked up last, and is among those used lately."""
-        return self._verified(credentials) is not None
 
     async def authenticate(self, credentials: Credentials) -> Principal | NotMine:
         """Look the key up and return its owner; NOT_MINE without a bearer that begins as our keys do.
@@ -64,7 +56,7 @@ class ApiKeyProvider(AuthProvider):
             CredentialsInvalidError: it is no key of ours, or is expired or revoked.
             TimeoutError: the store did not answer within the budget.
         """
-        token = _token_of(credentials)
+        token = self._token_of(credentials)
         if token is None:
             return NOT_MINE
         changes = self._changes
@@ -85,16 +77,16 @@ class ApiKeyProvider(AuthProvider):
     def forget_user(self, user_id: str) -> None:
         """Look the user's keys up again at their next use, as `forget` does."""
         self._changes += 1
-        self._remembered.expire_user(user_id)
+        super().forget_user(user_id)
 
     def forget_all(self) -> None:
         """Look every key up again at its next use."""
         self._changes += 1
         self._remembered.expire()
 
-    def _verified(self, credentials: Credentials) -> Verified | None:
-        token = _token_of(credentials)
-        return None if token is None else self._remembered.find(token)
+    def _token_of(self, credentials: Credentials) -> str | None:
+        token = credentials.bearer
+        return token if token is not None and token.startswith(PREFIX) else None
 
     async def _verify(self, token: str) -> Verified:
         presented = PresentedKey.parse(token)
@@ -110,11 +102,6 @@ class ApiKeyProvider(AuthProvider):
             raise CredentialsInvalidError
         self._on_use(stored.key.key_id, now)
         return Verified(_principal_of(stored.key), asked + min(CACHE_S, good_for.total_seconds()))
-
-
-def _token_of(credentials: Credentials) -> str | None:
-    token = credentials.bearer
-    return token if token is not None and token.startswith(PREFIX) else None
 
 
 def _time_left(stored: StoredKey | None, presented: bytes, now: datetime) -> timedelta:

@@ -7,34 +7,26 @@ from parley_server.auth.api_key_provider import CACHE_S, KeyStore
 from parley_server.auth.delegated import Delegation
 from parley_server.auth.delegation_signer import DelegationSigner
 from parley_server.auth.key_standing import KeyStanding
-from parley_server.auth.provider import NOT_MINE, AuthProvider, Credentials, NotMine
+from parley_server.auth.provider import NOT_MINE, Credentials, NotMine
 from parley_server.auth.remembered import Remembered, Verified
+from parley_server.auth.remembering import RememberingProvider
 from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.domain.principal import Principal, owner_of
 
 DELEGATION = "delegation"
 
 
-class DelegationProvider(AuthProvider):
+class DelegationProvider(RememberingProvider):
     """Accepts `Authorization: Bearer` with a token for this server: the caller is the user it names, and no more.
 
     A token ends by its time, and with the API key it rests on. One that was verified is remembered for CACHE_S.
     """
 
     def __init__(self, keys: KeyStore, hash_key: bytes) -> None:
+        super().__init__(Remembered(hash_key))
         self._signer = DelegationSigner(hash_key)
         self._keys = KeyStanding(keys)
-        self._remembered = Remembered(hash_key)
         self._changes = 0
-
-    def recall(self, credentials: Credentials) -> Principal | None:
-        """Return the user of a token that was verified within CACHE_S."""
-        verified = self._verified(credentials)
-        return verified.principal if verified is not None and self._remembered.is_good(verified) else None
-
-    def knows(self, credentials: Credentials) -> bool:
-        """Tell whether the token was good when it was looked at last: that it is over makes it no guess."""
-        return self._verified(credentials) is not None
 
     async def authenticate(self, credentials: Credentials) -> Principal | NotMine:
         """Verify the token and return its user; NOT_MINE without a bearer that begins as our tokens do.
@@ -69,7 +61,7 @@ class DelegationProvider(AuthProvider):
         self._changes += 1
         # Whose keys they are is not known here; to look again costs one read each.
         self._keys.forget_all()
-        self._remembered.expire_user(user_id)
+        super().forget_user(user_id)
 
     def forget_all(self) -> None:
         """Look again at every token."""
@@ -79,10 +71,6 @@ class DelegationProvider(AuthProvider):
 
     async def _rests_on_something(self, delegation: Delegation) -> bool:
         return not delegation.credential_id or await self._keys.is_good(delegation.credential_id)
-
-    def _verified(self, credentials: Credentials) -> Verified | None:
-        token = self._token_of(credentials)
-        return None if token is None else self._remembered.find(token)
 
     def _token_of(self, credentials: Credentials) -> str | None:
         token = credentials.bearer

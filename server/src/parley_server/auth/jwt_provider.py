@@ -14,8 +14,9 @@ from parley_server.auth.jwt_key_sources import FileKeySource, WebKeySource
 from parley_server.auth.jwt_keys import KeySet, KeySetError
 from parley_server.auth.jwt_settings import IssuerSettings
 from parley_server.auth.jwt_token import Token, TokenRefusedError, looks_like_token
-from parley_server.auth.provider import NOT_MINE, AuthProvider, Credentials, NotMine
+from parley_server.auth.provider import NOT_MINE, Credentials, NotMine
 from parley_server.auth.remembered import Remembered, Verified
+from parley_server.auth.remembering import RememberingProvider
 from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.domain.errors import StartError
 from parley_server.domain.principal import Principal
@@ -34,7 +35,7 @@ class _Trusted:
     keys: KeyCache
 
 
-class JwtProvider(AuthProvider):
+class JwtProvider(RememberingProvider):
     """Accepts `Authorization: Bearer <JWT>` of `issuers`, each by the operator's name for it.
 
     A token that was verified is remembered by its keyed hash for REMEMBERED_S, never beyond its end and never beyond a
@@ -51,19 +52,10 @@ class JwtProvider(AuthProvider):
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(Remembered(hash_key, clock))
         self._now = now
         self._clock = clock
-        self._remembered = Remembered(hash_key, clock)
         self._trusted = {each.issuer: self._trust(name, each) for name, each in issuers.items()}
-
-    def recall(self, credentials: Credentials) -> Principal | None:
-        """Return the caller whose token was verified within REMEMBERED_S, by keys that are still the issuer's."""
-        verified = self._verified(credentials)
-        return verified.principal if verified is not None and self._remembered.is_good(verified) else None
-
-    def knows(self, credentials: Credentials) -> bool:
-        """Tell whether the token was good when it was looked at last, and is among those used lately."""
-        return self._verified(credentials) is not None
 
     async def authenticate(self, credentials: Credentials) -> Principal | NotMine:
         """Check the token; NOT_MINE without one, and for one of an issuer that nobody named.
@@ -72,8 +64,8 @@ class JwtProvider(AuthProvider):
             CredentialsInvalidError: it is not good, in any way.
             AuthUnavailableError: the issuer's keys cannot be had.
         """
-        text = credentials.bearer
-        if text is None or not looks_like_token(text):
+        text = self._token_of(credentials)
+        if text is None:
             return NOT_MINE
         name = ""
         try:
@@ -105,9 +97,9 @@ class JwtProvider(AuthProvider):
         for trusted in self._trusted.values():
             await trusted.keys.close()
 
-    def _verified(self, credentials: Credentials) -> Verified | None:
+    def _token_of(self, credentials: Credentials) -> str | None:
         text = credentials.bearer
-        return self._remembered.find(text) if text is not None and looks_like_token(text) else None
+        return text if text is not None and looks_like_token(text) else None
 
     async def _verify(self, token: Token, trusted: _Trusted) -> Principal:
         # What costs nothing comes first, so that no bad token makes anybody fetch keys.
