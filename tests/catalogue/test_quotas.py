@@ -12,6 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from parley.v1 import admin_service_pb2, run_pb2
 from parley.v1 import agent_service_pb2 as agents
+from parley.v1 import api_key_service_pb2 as keys_pb
+from parley.v1 import delegation_service_pb2 as delegation_pb
 from parley.v1 import usage_service_pb2 as pb
 from parley.v1.run_pb2 import RUN_STATE_FAILED
 from rpc.chassis import Failure, bearer, failure_of
@@ -217,6 +219,24 @@ async def test_a_budget_is_replaced_by_whoever_has_seen_it(either_door: Door) ->
         await either_door.admin.ask(pb.ListBudgetsRequest(all=True, page_size=200), pb.ListBudgetsResponse)
     ).budgets
     assert own in listed
+
+
+async def test_who_has_a_token_of_a_service_is_not_told_what_its_other_users_use(either_door: Door) -> None:
+    bot = f"bot-{uuid.uuid4().hex}"
+    request = keys_pb.CreateApiKeyRequest(service_id=bot, act_as=["tg:*"], scopes=["runs:read"])
+    made = await either_door.admin.ask(request, keys_pb.CreateApiKeyResponse)
+    service = Caller(either_door.admin.channel, bearer(made.secret))
+    for subject in (pb.Budget(service_id=bot), pb.Budget(key_id=made.api_key.key_id), pb.Budget(user_id="tg:1")):
+        subject.limits.requests_per_minute = 1000
+        await either_door.admin.ask(pb.SetBudgetRequest(budget=subject), pb.SetBudgetResponse)
+    wish = delegation_pb.IssueDelegationTokenRequest(user_id="tg:1", scopes=["runs:read"])
+    token = (await service.ask(wish, delegation_pb.IssueDelegationTokenResponse)).token
+    holder = Caller(either_door.admin.channel, bearer(token))
+    told = [
+        {each.WhichOneof("subject"): len(each.uses) for each in answer.budgets}
+        for answer in [await who.ask(pb.ListBudgetsRequest(), pb.ListBudgetsResponse) for who in (service, holder)]
+    ]
+    assert told == [{"service_id": 1, "key_id": 1}, {"service_id": 0, "key_id": 0, "user_id": 1}]
 
 
 async def test_what_is_left_is_told(either_door: Door) -> None:

@@ -83,7 +83,8 @@ def test_a_service_is_counted_by_a_delegation_too() -> None:
     """However many stand between it and the call."""
     quotas = Quotas([EACH_SERVICE])
     delegated = (
-        user("ann").model_copy(update={"actors": actors}) for actors in (("service:bot",), ("host:h", "service:bot"))
+        user("ann").model_copy(update={"actors": actors})
+        for actors in (("service:bot",), ("service:host:h", "service:bot"), ("user:ann", "service:bot"))
     )
     assert let_through(quotas, context(service("bot"), "ann"), *map(context, delegated)) == 5
 

@@ -48,7 +48,8 @@ class Subject:
 class Consumer:
     """On whose account a call is: the effective user, whoever acts for him, and the credential's id.
 
-    `principal` is a service where one acts, by its key or by a delegation, however many stand between; else the caller.
+    `principal` is a service where one acts, by its key or by a delegation, however many stand between; of several the
+    one behind the others, so that what it has done by a tool host or by whom it lets act is its own. Else the caller.
     """
 
     user_id: str
@@ -59,7 +60,7 @@ class Consumer:
     def of(cls, context: RequestContext) -> Self:
         """Return the consumer of a call: as it was authenticated, whatever the call says of itself."""
         acting = (*context.actors, context.principal.name)
-        principal = next((each for each in acting if each.startswith(_SERVICE)), acting[0])
+        principal = next((each for each in reversed(acting) if each.startswith(_SERVICE)), acting[0])
         return cls(context.user_id, principal, context.principal.credential_id)
 
     def subject(self, kind: SubjectKind) -> Subject | None:

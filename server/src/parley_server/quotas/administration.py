@@ -8,6 +8,7 @@ from typing import Protocol
 
 from parley_server.domain.budget import Budget, BudgetUse
 from parley_server.domain.context import RequestContext
+from parley_server.domain.principal import ADMIN_SCOPE
 from parley_server.domain.quota import Consumer, Limit, Measure, SubjectKind, rules_for
 from parley_server.quotas.quotas import Quotas
 
@@ -62,12 +63,10 @@ class BudgetAdministration:
         )
         return {budget.name: budget for budget in held if any(budget.limits.amounts())}
 
-    async def with_uses(self, budgets: Iterable[Budget], *, of_everyone: bool) -> list[Budget]:
-        """Return budgets with what is used of them; what all callers use together only where that is asked for."""
+    async def with_uses(self, budgets: Iterable[Budget], context: RequestContext) -> list[Budget]:
+        """Return budgets with what is used of them, as far as the caller may know it."""
         return [
-            replace(budget, uses=await self._uses(budget))
-            if of_everyone or budget.subject.kind is not SubjectKind.EVERYONE
-            else budget
+            replace(budget, uses=await self._uses(budget)) if _may_know(context, budget.subject.kind) else budget
             for budget in budgets
         ]
 
@@ -85,3 +84,11 @@ class BudgetAdministration:
         budgets = await self._stored.all()
         self._by_name = MappingProxyType({budget.name: budget for budget in budgets})
         self._quotas.replace_budgets([budget.as_rule() for budget in budgets])
+
+
+def _may_know(context: RequestContext, kind: SubjectKind) -> bool:
+    """Tell whether a caller may know what a subject uses: other users' use is in all but a user's."""
+    if kind is SubjectKind.USER or ADMIN_SCOPE in context.scopes:
+        return True
+    # Whoever acts for the holder of the credential is not the service, nor has its key.
+    return kind is not SubjectKind.EVERYONE and not context.principal.actors

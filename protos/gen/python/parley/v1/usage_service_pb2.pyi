@@ -354,7 +354,9 @@ class Budget(_message.Message):
 
     @_builtins.property
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___BudgetUse]:
-        """uses are what is left, a limit each. At most 5. Ignored in SetBudget."""
+        """uses are what is left, a limit each; of a service and a key only to their holder, of everyone only to administrators.
+        At most 5. Ignored in SetBudget.
+        """
 
     def __init__(
         self,

@@ -36,8 +36,7 @@ class UsageServicer:
             _ADMIN.check(context)
         budgets = self._budgets.all() if request.all else self._budgets.of(context)
         page = page_of(budgets, read_page(request.page_size, request.page_token))
-        is_admin = ADMIN_SCOPE in context.scopes
-        told = await self._budgets.with_uses(page.items, of_everyone=is_admin)
+        told = await self._budgets.with_uses(page.items, context)
         return pb.ListBudgetsResponse(budgets=map(write_budget, told), next_page_token=page.next_token)
 
     async def set_budget(self, _context: RequestContext, request: pb.SetBudgetRequest) -> pb.SetBudgetResponse:
