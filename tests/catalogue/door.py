@@ -98,14 +98,24 @@ class Caller:
 
     async def events(self, request: Message) -> list[run_event_pb2.RunEvent]:
         """Call RunAgent or WatchRun, to the end; heartbeats are left out."""
+        answers = [agent_service_pb2.WatchRunResponse.FromString(raw).event async for raw in self._stream(request)]
+        return [event for event in answers if event.seq]
+
+    async def hears(self, run_id: str) -> None:
+        """Follow a run until its model has begun to speak."""
+        call = self._stream(agent_service_pb2.WatchRunRequest(run_id=run_id))
+        async for raw in call:
+            if agent_service_pb2.WatchRunResponse.FromString(raw).event.HasField("text_delta"):
+                break
+        call.cancel()
+
+    def _stream(self, request: Message) -> "grpc.aio.UnaryStreamCall[bytes, bytes]":
         method = METHODS[request.DESCRIPTOR.full_name]
         path = f"/{method.containing_service.full_name}/{method.name}"
         streaming: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self.channel.unary_stream(path)
-        call = streaming(
+        return streaming(
             request.SerializeToString(), metadata=grpc.aio.Metadata(*self.metadata), timeout=CALL_TIMEOUT_S
         )
-        answers = [agent_service_pb2.WatchRunResponse.FromString(raw).event async for raw in call]
-        return [event for event in answers if event.seq]
 
     async def refused(self, request: Message) -> Failure:
         """Make a call that must fail, and hold its end to what is promised of every refusal."""

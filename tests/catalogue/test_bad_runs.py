@@ -20,6 +20,7 @@ async def busy(caller: Caller) -> AsyncIterator[run_pb2.Run]:
     spec = text_spec()
     spec.model_options.model = "offline-stall"
     run = await caller.start(spec)
+    await caller.hears(run.run_id)
     yield run
     listed = agents.ListRunsRequest(conversation_id=run.conversation_id)
     for each in (await caller.ask(listed, agents.ListRunsResponse)).runs:

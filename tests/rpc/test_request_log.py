@@ -36,7 +36,7 @@ async def test_who_acts_for_a_user_is_told_by_the_same_word_as_when_he_calls_for
         await server.chassis.get_run(metadata=(*bearer(key), ("parley-context", '{"userId":"ann"}')))
         await server.chassis.get_run(metadata=bearer(key))
         for_ann, for_itself = await server.settled(2)
-    assert for_ann["actors"] == for_ann["principal"] == for_itself["principal"] == f"service:{for_itself['user']}"
+    assert for_ann["actors"] == for_ann["principal"] == for_itself["principal"] == for_itself["user"]
     assert "actors" not in for_itself
     assert "weather-bot" not in str(server.log)
 

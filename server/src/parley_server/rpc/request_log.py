@@ -6,6 +6,7 @@ from functools import lru_cache
 import structlog
 
 from parley_server.auth.peer import ip_address_of
+from parley_server.domain.principal import SERVICE_PREFIX
 from parley_server.rpc.call import Call
 from parley_server.rpc.outcome import OK, Outcome, Tally
 
@@ -38,13 +39,17 @@ class RequestLog:
         if call.principal is not None:
             fields["principal"] = f"{call.principal.kind.value}:{self._name(call.principal.subject)}"
         if call.context is not None:
-            fields["user"] = self._name(call.context.user_id)
+            fields["user"] = self._user(call.context.user_id)
             if call.context.actors:
                 fields["actors"] = " ".join(self._actor(actor) for actor in call.context.actors)
         if call.method.is_public and outcome is OK:
             self._log.debug("call", **fields)
         else:
             self._log.info("call", **fields)
+
+    def _user(self, user_id: str) -> str:
+        """Name a user; a service's own things by the word that it is named by as a caller."""
+        return self._actor(user_id) if user_id.startswith(SERVICE_PREFIX) else self._name(user_id)
 
     def _actor(self, actor: str) -> str:
         kind, _, subject = actor.partition(":")
