@@ -95,14 +95,14 @@ async def test_more_users_than_can_be_served_are_told_so_at_once(
     async with engine.open() as database, Writer(database) as writer:
         outcomes = await asyncio.gather(
             *(writer.run(lambda _: "a user's", acting=ann) for _ in range(5)),
+            writer.run(lambda _: "what he waits for", acting=ann, patient=True),
             writer.run(lambda _: "the server's own", acting=ADMINISTRATION),
-            writer.run(lambda _: "what must be known", acting=ann, patient=True),
             return_exceptions=True,
         )
         assert await writer.run(lambda _: "later", acting=ann) == "later"
     assert outcomes[:3] == ["a user's"] * 3
-    assert all(isinstance(each, ServerOverloadedError) for each in outcomes[3:5])
-    assert outcomes[5:] == ["the server's own", "what must be known"]
+    assert all(isinstance(each, ServerOverloadedError) for each in outcomes[3:6])
+    assert outcomes[6:] == ["the server's own"]
 
 
 async def test_a_waiter_that_goes_away_takes_nobody_with_it(database: Database) -> None:

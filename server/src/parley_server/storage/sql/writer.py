@@ -96,6 +96,8 @@ class Writer:
         self._database = database
         self._recorder = recorder
         self._calls: list[Unit] = []
+        # Those that the commit under way has, and will not all get to.
+        self._taken = 0
         self._source: Callable[[], Sequence[Unit]] = tuple
         self._wanted = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -149,7 +151,7 @@ class Writer:
             ServerOverloadedError: it is a user's, and as many wait as may.
             StorageUnavailableError: the engine could not write, or has not answered within PATIENCE_S.
         """
-        if len(self._calls) >= MAX_WAITING_CALLS and acting.role is Role.USER and not patient:
+        if acting.role is Role.USER and len(self._calls) + self._taken >= MAX_WAITING_CALLS:
             raise ServerOverloadedError
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         call = _Call(tx, done, acting)
@@ -173,8 +175,10 @@ class Writer:
             self._urgent.clear()
             next_start = loop.time() + self._gap_s
             events, calls = list(self._source()), self._take_calls()
+            self._taken = len(calls)
             if events or calls:
                 await self._commit(events, calls)
+            self._taken = 0
             if self._closing and not ((events or calls) and self._available):
                 # What comes back from a store that is away would come back for ever.
                 for call in self._take_calls():
