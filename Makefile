@@ -66,7 +66,7 @@ mutants: setup ## a million mutated tokens, none of which may be anybody, or PAR
 chaos: setup ## kill a server 1,300 times and cut its power 300 times; writes the figures into docs/chaos.md (Linux)
 	@cd tests && ../$(BIN)/python -m chaos $(if $(PARLEY_CHAOS_KILLS),,--table ../docs/chaos.md)
 
-canary: setup ## users who must not see each other: the stateful machine, planted leaks, 10,000 streams at once (half an hour)
+canary: setup ## users who must not see each other: the stateful machine, planted leaks, 10,000 streams at once (hours at its default size; `python -m isolation --help`)
 	@cd tests && ../$(BIN)/python -m isolation --table ../docs/isolation.md
 
 bounds: setup ## a part of the tests on the oldest and the newest dependencies (needs uv)
