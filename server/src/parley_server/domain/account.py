@@ -8,8 +8,6 @@ from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import InvalidRequestError
 from parley_server.domain.principal import ADMIN_SCOPE
 
-MINUTES_A_DAY = 24 * 60
-
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:

@@ -14,18 +14,22 @@ from parley_server.quotas.quotas import Quotas
 
 
 class Budgets(Protocol):
-    """Where budgets are kept, and what is used of limits."""
+    """The limits that were set at run time; for administrators only, which the access policy sees to."""
 
     async def all(self) -> tuple[Budget, ...]:
         """Return all of them."""
         ...
 
     async def set(self, budget: Budget) -> Budget:
-        """Put one in the place of another. Raises EtagMismatchError."""
+        """Put a budget in the place of what was set for its subject and models, durably; without limits, nothing.
+
+        Raises:
+            EtagMismatchError: it has an etag, which is not that of what is there.
+        """
         ...
 
     async def uses(self, limits: Sequence[Limit]) -> tuple[BudgetUse, ...]:
-        """Return how much is used of limits on runs, tokens and costs."""
+        """Return how much of each limit is used; of any but those on requests."""
         ...
 
 

@@ -19,7 +19,7 @@ _LIMITS: TypeAdapter[QuotaLimits] = TypeAdapter(QuotaLimits)
 
 
 class SqlBudgetRepository:
-    """Implements `BudgetRepository`."""
+    """Implements `Budgets` of `quotas/`."""
 
     def __init__(self, reader: Reader, writes: Writes, clock: Clock) -> None:
         self._reader = reader
@@ -27,11 +27,11 @@ class SqlBudgetRepository:
         self._clock = clock
 
     async def all(self) -> tuple[Budget, ...]:
-        """Return all; see `BudgetRepository.all`."""
+        """Return all; see `Budgets.all`."""
         return tuple(map(_budget_of, await self._reader.fetch(select(budgets))))
 
     async def set(self, budget: Budget) -> Budget:
-        """Replace one; see `BudgetRepository.set`."""
+        """Replace one; see `Budgets.set`."""
 
         def tx(connection: Connection) -> Budget:
             found = connection.execute(select(budgets).where(_is(budget))).mappings().first()
@@ -48,7 +48,7 @@ class SqlBudgetRepository:
         return await self._writes.run(tx)
 
     async def uses(self, limits: Sequence[Limit]) -> tuple[BudgetUse, ...]:
-        """Return how much is used; see `BudgetRepository.uses`."""
+        """Return how much is used; see `Budgets.uses`."""
         now = self._clock()
 
         def tx(connection: Connection) -> tuple[BudgetUse, ...]:
