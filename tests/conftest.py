@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 import pytest
 import secret_scan
 from hypothesis import settings
+from lasting_port import lasting_port
 from postgres_server import PostgresServer, running_postgres
 
 # No test is a matter of time: the machine may be doing something else.
@@ -32,6 +33,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if found and report.passed:
         report.outcome, report.longrepr = "failed", "secrets are in what is said:\n" + "\n".join(found)
     return report
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port where nobody answers as long as the test takes, which the plugin's own does not promise."""
+    return lasting_port()
 
 
 @pytest.fixture(scope="session")

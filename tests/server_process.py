@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from lasting_port import lasting_port
 from nursery import Seedling, begun
 
 START_TIMEOUT_S = 30.0
@@ -30,7 +31,7 @@ class ServerProcess:
         program: Sequence[str] = (sys.executable, "-m", "parley_server"),
     ) -> None:
         self.data_dir = data_dir
-        self.address = "127.0.0.1:0"
+        self.address = f"127.0.0.1:{lasting_port()}"
         self._program = list(program)
         self._arguments = list(arguments)
         self.environment = {**_clean_environment(), **(environment or {})}

@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -17,11 +15,11 @@ from types import TracebackType
 from typing import Self
 
 from chaos.power_cut import PowerCut
+from lasting_port import lasting_port
 from nursery import Nursery, Seedling
 
 START_TIMEOUT_S = 60.0
 _PAUSE_S = 0.005
-_PORTS = range(20_000, 32_000)
 _TESTS = Path(__file__).parents[1]
 
 
@@ -47,7 +45,7 @@ class ServerUnderTest:
 
     def __post_init__(self) -> None:
         self.data_dir = self.folder / "data"
-        self.address = f"127.0.0.1:{_free_port()}"
+        self.address = f"127.0.0.1:{lasting_port()}"
         self._log = self.folder / "server.log"
 
     async def __aenter__(self) -> Self:
@@ -122,15 +120,6 @@ class ServerUnderTest:
             content = json.loads((self.data_dir / "server.lock").read_text(encoding="utf-8"))
             return bool(content["pid"] == self.pid and content["address"])
         return False
-
-
-def _free_port() -> int:
-    """Find a port that no outgoing connection is given: one of those would take it while the server is dead."""
-    for port in random.sample(_PORTS, len(_PORTS)):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise StartFailedError("no port is free")
 
 
 def _clean_environment() -> dict[str, str]:

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import pytest
 from clients.node_tools import ROOT, require_node
 from e2e.conftest import RPC_DEADLINE_S, Stubs, run_agent, run_spec, stubs_on, watch
 from e2e.test_isolation import keys
+from lasting_port import lasting_port
 from model_server import ModelServer
 from parley.v1 import admin_service_pb2, agent_service_pb2, run_event_pb2, tool_pb2
 from parley.v1.request_context_pb2 import RequestContext
@@ -113,12 +113,6 @@ SCRIPT = {
 }
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @contextmanager
 def running(command: Sequence[str | Path], environment: Mapping[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
     """Run a host for a block."""
@@ -174,7 +168,7 @@ async def test_the_guides_host_is_called_in_a_run(tmp_path: Path) -> None:
     [settings] = re.findall(r"```toml\n(.*?)```", guide, flags=re.DOTALL)
     assert "127.0.0.1:7070" in program
     assert "127.0.0.1:7070" in settings
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{lasting_port()}"
     (tmp_path / "host.py").write_text(program.replace("127.0.0.1:7070", address))
     command: list[str | Path] = [sys.executable, "-W", "error", tmp_path / "host.py"]
     with running(command, {"WEATHER_TOKEN": TOKEN}) as process:
@@ -207,7 +201,7 @@ async def test_a_host_in_another_language_is_called_in_a_run(tmp_path: Path) -> 
 
 
 async def test_a_host_that_comes_late_dies_at_work_and_comes_again(tmp_path: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{lasting_port()}"
     (tmp_path / "host.py").write_text(LATE_HOST)
     command: list[str | Path] = [sys.executable, tmp_path / "host.py", address, str(tmp_path / "ended")]
     unknown, error = tool_pb2.TOOL_CALL_STATUS_UNKNOWN_OUTCOME, tool_pb2.TOOL_CALL_STATUS_ERROR
@@ -232,7 +226,7 @@ async def test_a_host_that_comes_late_dies_at_work_and_comes_again(tmp_path: Pat
 @pytest.mark.soak
 @pytest.mark.parametrize("tool", ["again", "once"])
 async def test_a_server_killed_while_a_host_works_repeats_only_what_it_may(tmp_path: Path, tool: str) -> None:
-    address, marks = f"127.0.0.1:{free_port()}", tmp_path / "marks"
+    address, marks = f"127.0.0.1:{lasting_port()}", tmp_path / "marks"
     (tmp_path / "host.py").write_text(LATE_HOST)
     command: list[str | Path] = [sys.executable, tmp_path / "host.py", address]
     with running(command, {"TOKEN": TOKEN}):

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lasting_port import lasting_port
 from parley.v1.run_event_pb2 import Heartbeat, HistoryTruncated, RunEvent
 from parley.v1.run_pb2 import RUN_STATE_SUCCEEDED, STOP_REASON_ANSWERED, Run
 from parley_client import (
@@ -112,7 +113,8 @@ async def test_silence_that_lasts_longer_than_the_budget_is_no_failed_attempt() 
 
 async def test_a_server_that_restarts_is_found_again() -> None:
     log = answered("a", "b", "c")
-    async with serving(before := ScriptedRun(log, cuts=[Cut(3, hang)])) as address:
+    address = f"127.0.0.1:{lasting_port()}"
+    async with serving(before := ScriptedRun(log, cuts=[Cut(3, hang)]), address=address):
         client = ParleyClient(address, "", reconnect=ReconnectLimits(first_delay_s=0.05, longest_delay_s=0.1))
         await client.__aenter__()
         stream = await client.run("go").__aenter__()

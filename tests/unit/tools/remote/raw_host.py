@@ -8,6 +8,7 @@ from typing import Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # has no stubs
+from lasting_port import lasting_port
 from parley.v1 import tool_host_service_pb2 as pb
 from parley.v1 import tool_pb2
 from parley.v1.request_context_pb2 import RequestContext
@@ -91,12 +92,12 @@ class RawHost:
         self.behaviour = behaviour or says(result("1"))
         self.received: list[Received] = []
         self.described = 0
-        self.address = "127.0.0.1:0"
+        self.address = f"127.0.0.1:{lasting_port()}"
         self._has_health = has_health
         self._arrival = asyncio.Condition()
 
     async def start(self, credentials: grpc.ServerCredentials | None = None) -> Self:
-        """Serve on `address`, a free port the first time."""
+        """Serve on `address`."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         rpcs: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             "DescribeTools": grpc.unary_unary_rpc_method_handler(self._describe),
@@ -109,8 +110,7 @@ class RawHost:
             health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
             await self.set_serving(True)
         secure, plain = self._server.add_secure_port, self._server.add_insecure_port
-        port = plain(self.address) if credentials is None else secure(self.address, credentials)
-        self.address = self.address.replace(":0", f":{port}")
+        plain(self.address) if credentials is None else secure(self.address, credentials)
         await self._server.start()
         return self
 
