@@ -2,58 +2,33 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
 from parley_server.domain.audit_chain import AuditChain
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run_event import EventCodec
 from parley_server.metrics.recorder import SILENT, Recorder
-from parley_server.storage.account_repository import AccountRepository
-from parley_server.storage.note_repository import NoteRepository
 from parley_server.storage.repositories import (
-    ApprovalRepository,
-    ConversationRepository,
-    RunRepository,
-    ToolCallRepository,
     UserStore,
 )
-from parley_server.storage.sql.accounts import SqlAccountDirectory, SqlAccountRepository
+from parley_server.storage.sql.accounts import SqlAccountDirectory
 from parley_server.storage.sql.acting import ADMINISTRATION, RUN_LOG, acting_for
 from parley_server.storage.sql.api_keys import SqlApiKeyRepository
-from parley_server.storage.sql.approvals import SqlApprovalRepository
 from parley_server.storage.sql.archive import ArchiveReader
 from parley_server.storage.sql.audit_log import SqlAuditLog
 from parley_server.storage.sql.audit_verification import AuditReader
 from parley_server.storage.sql.budgets import SqlBudgetRepository
 from parley_server.storage.sql.clock import Clock, utc_now
-from parley_server.storage.sql.conversations import SqlConversationRepository
 from parley_server.storage.sql.database import MICROSECOND, Database, Reader
 from parley_server.storage.sql.erasures import SqlErasures
-from parley_server.storage.sql.notes import SqlNoteRepository
 from parley_server.storage.sql.paging import PageTokens
-from parley_server.storage.sql.recorded_calls import SqlToolCallRepository
 from parley_server.storage.sql.retention import SqlRetention
 from parley_server.storage.sql.run_log import RunLog
-from parley_server.storage.sql.runs import SqlRunRepository
 from parley_server.storage.sql.usage import SqlUsageRepository
+from parley_server.storage.sql.user_store import SqlUserStore
 from parley_server.storage.sql.user_writer import ErasureGate, UserWriter
 from parley_server.storage.sql.worker_store import SqlWorkerStore
 from parley_server.storage.sql.writer import Writer, Writes
-from parley_server.storage.usage_repository import UsageRepository
-
-
-@dataclass(frozen=True, slots=True)
-class SqlUserStore:
-    """Implements `UserStore`."""
-
-    conversations: ConversationRepository
-    runs: RunRepository
-    approvals: ApprovalRepository
-    tool_calls: ToolCallRepository
-    notes: NoteRepository
-    account: AccountRepository
-    usage: UsageRepository
 
 
 class SqlStore:
@@ -90,15 +65,7 @@ class SqlStore:
         acting = acting_for(context.user_id)
         reader = Reader(self._database, acting)
         writes = UserWriter(Writes(self._writer, acting), self._gate, context)
-        return SqlUserStore(
-            SqlConversationRepository(context, reader, writes, self._run_log, self._tokens, ttl=self._ttl),
-            SqlRunRepository(context, reader, writes, self._run_log, self._tokens, ttl=self._ttl),
-            SqlApprovalRepository(context, reader, writes, self._tokens),
-            SqlToolCallRepository(context, reader, writes, self._tokens),
-            SqlNoteRepository(context, reader, writes),
-            SqlAccountRepository(context, reader, writes),
-            SqlUsageRepository(context.user_id, reader, self._tokens),
-        )
+        return SqlUserStore(context, reader, writes, self._run_log, self._tokens, ttl=self._ttl)
 
 
 @asynccontextmanager
