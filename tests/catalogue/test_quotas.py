@@ -204,6 +204,11 @@ async def test_what_is_no_question_or_budget_is_refused(
     assert field in failure.message
 
 
+async def test_the_first_days_of_the_calendar_have_no_usage(door: Door) -> None:
+    request = pb.GetUsageRequest(end_date="0001-01-02", group_by=[pb.USAGE_GROUPING_DAY])
+    assert (await door.admin.ask(request, pb.GetUsageResponse)).rows == []
+
+
 async def test_a_budget_is_replaced_by_whoever_has_seen_it(either_door: Door) -> None:
     user_id, caller = await somebody(either_door)
     first = await limit(either_door, user_id, concurrent_runs=5, tokens_per_minute=10**6)

@@ -32,7 +32,8 @@ _GROUPINGS = MappingProxyType(
 def read_usage_query(request: pb.GetUsageRequest, user_id: str) -> UsageQuery:
     """Return what is asked for, of a user, or with an empty id of all. Raises InvalidRequestError."""
     last_day = _day("end_date", request.end_date) or datetime.now(UTC).date()
-    first_day = _day("start_date", request.start_date) or last_day - timedelta(days=DEFAULT_DAYS)
+    # In the first days of the calendar there are no so many before.
+    first_day = _day("start_date", request.start_date) or date.fromordinal(max(last_day.toordinal() - DEFAULT_DAYS, 1))
     if not timedelta() <= last_day - first_day <= timedelta(days=MAX_DAYS):
         raise InvalidRequestError.of("start_date", f"is at most {MAX_DAYS} days before end_date, and not after it")
     group_by = frozenset(_GROUPINGS[grouping] for grouping in request.group_by)
