@@ -1,13 +1,16 @@
 """What erased users have used, on every engine: it counts on where limits are for many, without names."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from contract.storage.accounts_of_runs import ANN, SetClock, begin, context_of, limit, used
 from contract.storage.conftest import OpenStore
 from contract.storage.engines import Engine
 from contract.storage.full_user import erase
+from parley_server.domain.api_key import ApiKey, StoredKey
+from parley_server.domain.context import RequestContext
+from parley_server.domain.principal import Principal, PrincipalKind
 from parley_server.domain.quota import Measure, Subject, SubjectKind
 from parley_server.domain.quota_errors import QuotaExceededError
 from parley_server.domain.run import RunState
@@ -31,6 +34,12 @@ async def store(open_same_store: OpenStore, clock: SetClock) -> AsyncIterator[Sq
         yield opened
 
 
+def service_key(key_id: str) -> StoredKey:
+    """Return a key of the service `bot`."""
+    key = ApiKey(key_id, PrincipalKind.SERVICE, "bot", frozenset({"runs:write"}), ("*",), datetime.now(UTC))
+    return StoredKey(key, bytes(32))
+
+
 async def spend(store: SqlStore, user_id: str, cost_micros: int, *, is_told: bool = True) -> None:
     """Use something by the service's key, in one run; what is not told counts as it was held."""
     run = await begin(store, context_of(user_id, "bot", "key_1"))
@@ -45,6 +54,7 @@ async def spend(store: SqlStore, user_id: str, cost_micros: int, *, is_told: boo
 async def test_who_is_erased_gives_back_nothing_of_what_counts_for_many(
     store: SqlStore, measure: Measure, *, is_told: bool
 ) -> None:
+    await store.api_keys.create(service_key("key_1"))
     for name in ("ann", "cid", "ann"):
         await spend(store, name, 30, is_told=is_told)
         await erase(store, name)
@@ -77,3 +87,21 @@ async def test_those_who_are_erased_are_told_together_and_by_no_name(
     assert {each.user_id: each.runs for each in sums if each.runs} == {NOBODY: 6, "cid": 3}
     names = await engine.rows("SELECT DISTINCT user_id, principal, credential_id FROM usage_days ORDER BY 1")
     assert names == [(NOBODY, NOBODY, ""), ("cid", "user:cid", "key_of_cid")]
+
+
+@pytest.mark.parametrize("credential_id", ["key_of_ann", "jwt:corp:ann"])
+async def test_what_a_service_did_by_the_users_own_credential_is_not_told_by_that(
+    store: SqlStore, engine: Engine, credential_id: str
+) -> None:
+    principal = Principal(
+        kind=PrincipalKind.USER, subject="ann", method="test", credential_id=credential_id, actors=("service:bot",)
+    )
+    context = RequestContext(user_id="ann", principal=principal, request_id="req", timestamp=datetime.now(UTC))
+    run = await begin(store, context)
+    await run.appender.hold("m", used(5, 5), [limit(Measure.COST_PER_DAY, 100)])
+    await run.use(used(5, 5), model="m")
+    await run.end()
+    await erase(store, "ann")
+    for table in ("usage_days", "quota_holds"):
+        names = await engine.rows(f"SELECT DISTINCT user_id, principal, credential_id FROM {table}")  # noqa: S608  # ours
+        assert names == [(NOBODY, "service:bot", "")]

@@ -3,6 +3,7 @@
 Else whoever erases himself would give back what he took of the limits of his service and of all callers.
 """
 
+from collections.abc import Collection, Iterable
 from operator import add
 from typing import cast
 
@@ -12,6 +13,7 @@ from parley_server.domain.principal import PrincipalKind
 from parley_server.storage.sql.database import Row
 from parley_server.storage.sql.quota_tables import quota_holds, usage_days
 from parley_server.storage.sql.rows import string
+from parley_server.storage.sql.tables import api_keys
 from parley_server.storage.sql.usage_writes import COUNTS, KEY, add_to_days
 
 # No user is called so, nor any caller.
@@ -29,8 +31,9 @@ def _disown_days(connection: Connection, user_id: str, limit: int) -> int:
     his = select(usage_days).where(usage_days.c.user_id == user_id).limit(limit)
     rows: list[Row] = [dict(row) for row in connection.execute(his).mappings()]
     totals: dict[tuple[str | int, ...], tuple[int, ...]] = {}
+    kept = _keys_of_services(connection, rows)
     for row in rows:
-        anonymous = {**row, **_without_name(row)}
+        anonymous = {**row, **_without_name(row, kept)}
         key = tuple(cast("str | int", anonymous[name]) for name in KEY)
         counts = tuple(cast("int", row[name]) for name in COUNTS)
         totals[key] = tuple(map(add, totals[key], counts)) if key in totals else counts
@@ -48,14 +51,27 @@ def _disown_holds(connection: Connection, user_id: str, limit: int) -> int:
     """Disown what his calls of models hold; his runs have ended, so that nobody settles it any more."""
     his = select(quota_holds).where(quota_holds.c.user_id == user_id).limit(limit)
     rows: list[Row] = [dict(row) for row in connection.execute(his).mappings()]
+    kept = _keys_of_services(connection, rows)
     for row in rows:
         this = update(quota_holds).where(quota_holds.c.user_id == user_id, quota_holds.c.hold_id == row["hold_id"])
-        connection.execute(this.values(**_without_name(row), run_id=""))
+        connection.execute(this.values(**_without_name(row, kept), run_id=""))
     return len(rows)
 
 
-def _without_name(row: Row) -> dict[str, object]:
+def _keys_of_services(connection: Connection, rows: Iterable[Row]) -> frozenset[str]:
+    """Return those of the rows' credentials that are the keys of services.
+
+    Whoever acts for a user may do so by a credential of the user's own, whose id may be made of his name.
+    """
+    named = {string(row, "credential_id") for row in rows}
+    of_services = select(api_keys.c.key_id).where(
+        api_keys.c.kind == PrincipalKind.SERVICE, api_keys.c.key_id.in_(named)
+    )
+    return frozenset(connection.execute(of_services).scalars())
+
+
+def _without_name(row: Row, kept: Collection[str]) -> dict[str, object]:
     """Return whose it is from now on: his service's and its key's, where one acted for him, else nobody's."""
-    if string(row, "principal").startswith(f"{PrincipalKind.SERVICE}:"):
-        return {"user_id": NOBODY}
-    return {"user_id": NOBODY, "principal": NOBODY, "credential_id": ""}
+    if not string(row, "principal").startswith(f"{PrincipalKind.SERVICE}:"):
+        return {"user_id": NOBODY, "principal": NOBODY, "credential_id": ""}
+    return {"user_id": NOBODY, "credential_id": row["credential_id"] if row["credential_id"] in kept else ""}
