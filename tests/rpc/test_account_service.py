@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 
 import grpc
@@ -16,6 +17,7 @@ from parley.v1 import account_pb2, agent_service_pb2
 from parley.v1.account_service_pb2 import ERASURE_STATE_ERASED, ERASURE_STATE_ERASING
 from parley_server.accounts import eraser
 from parley_server.domain.principal import ADMIN_SCOPE, ERASE_SCOPE, PrincipalKind
+from parley_server.storage.sql import writer
 from rpc.account_server import TIMEOUT_S, AccountCaller, AccountServer, account_server
 from rpc.chassis import failed, failure_of
 from rpc.run_server import wish
@@ -168,6 +170,22 @@ async def test_while_a_user_is_erased_nothing_else_can_be_asked_for_him(
     with suppress(grpc.aio.AioRpcError):
         assert await kim.erase("kim") == ERASURE_STATE_ERASED
     assert await (await server.caller("kim")).get() == account_pb2.Account(user_id="kim", etag="0")
+
+
+async def test_a_wish_that_is_stored_late_is_fulfilled_and_not_found_again_at_the_next_start(
+    server: AccountServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eraser, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(writer, "PATIENCE_S", 0.1)
+    tom = await server.caller("tom")
+    with closing(sqlite3.connect(server.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        unknown = await failed(tom.erase("tom"))
+        assert (unknown.code, unknown.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
+        other.execute("ROLLBACK")
+    assert (await failed(tom.get())).reason in {"ACCOUNT_ERASING", "CREDENTIALS_INVALID"}
+    while server.rows("api_keys", "subject", "tom") or server.rows("erasures", "user_id", "tom"):  # noqa: ASYNC110  # nothing tells when it is over
+        await asyncio.sleep(0.01)
 
 
 async def test_runs_that_are_started_while_their_user_is_erased_leave_nothing(server: AccountServer) -> None:

@@ -44,6 +44,8 @@ class AccountEraser:
         self._accounts = accounts
         self._forget = forget
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        # Of whose erasures the store says that they were begun.
+        self._begun: set[str] = set()
         self._scrubs = SharedScrub(erasures)
         # Two at once would only take from each other.
         self._turn = asyncio.Lock()
@@ -59,13 +61,15 @@ class AccountEraser:
         """Erase a user; whoever asks again waits for the same erasure. Return whether it is over by now.
 
         Raises:
-            StorageUnavailableError: it is not begun; the same call again begins it.
+            StorageUnavailableError: it is not begun, or nobody knows yet; the same call again tells.
         """
         task = self._tasks.get(user_id) or self._begin(user_id, is_new=True)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await asyncio.shield(task)
         except TimeoutError:
+            if user_id not in self._begun:
+                raise StorageUnavailableError from None
             return False
         return True
 
@@ -87,6 +91,7 @@ class AccountEraser:
 
     def _end(self, user_id: str, task: asyncio.Task[None]) -> None:
         del self._tasks[user_id]
+        self._begun.discard(user_id)
         if not task.cancelled():
             # Else the server stops, and nothing is to be let in for him any more.
             self._accounts.reopen(user_id)
@@ -96,6 +101,7 @@ class AccountEraser:
     async def _erase(self, user_id: str, *, is_new: bool) -> None:
         if is_new:
             await self._erasures.begin(user_id)
+        self._begun.add(user_id)
         pause_s = FIRST_PAUSE_S
         while True:
             try:

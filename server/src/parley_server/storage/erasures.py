@@ -15,7 +15,10 @@ class Erasures(Protocol):
         ...
 
     async def begin(self, user_id: str) -> None:
-        """Note, durably, that the user is to be erased. Raises StorageUnavailableError: he may not be."""
+        """Note, durably, that the user is to be erased, however long that takes.
+
+        Raises StorageUnavailableError: it is not noted, and he may not be erased.
+        """
         ...
 
     async def live_runs(self, user_id: str) -> tuple[str, ...]:

@@ -49,7 +49,8 @@ class SqlErasures:
 
         self._gate.close(user_id)
         try:
-            await self._writes.run(tx)
+            # What became durable late would else be found at the next start, when he has long gone on.
+            await self._writes.run(tx, patient=True)
         except StorageUnavailableError:
             self._gate.reopen(user_id, is_erased=False)
             raise
