@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from parley_server.auth.failure_limiter import MAX_FAILURES
 from parley_server.auth.installed import installed_names
 from parley_server.auth.jwt_settings import IssuerSettings, prefix_problems
 from parley_server.auth.mtls_settings import MtlsServiceSettings, overlap_problems
-from parley_server.domain.name_list import listed
+from parley_server.domain.name_list import Names
 
 BUILT_IN = ("mtls", "api_key", "delegation", "jwt", "local")
 
@@ -31,7 +31,7 @@ class AuthSettings(BaseModel):
     """Whether a process on this machine needs no credential and acts as the server's own user. Holds for loopback and
     unix sockets alone."""
 
-    providers: Annotated[tuple[str, ...], BeforeValidator(listed), Field(max_length=16)] = ()
+    providers: Annotated[Names, Field(max_length=16)] = ()
     """The types of the providers that are asked who calls, in this order: `mtls`, `api_key`, `delegation`,
     `jwt`, `local`, and the names of entry points in the group `parley_server.auth_providers` of packages that are
     installed where the server is. Empty: `mtls` where there is an `[mtls.NAME]`, `api_key`, `delegation`, `jwt` where

@@ -1,6 +1,6 @@
 """What a token says of its bearer, judged by what the operator says of its issuer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -8,7 +8,7 @@ from parley_server.auth.credential_ids import credential_id
 from parley_server.auth.grants import scopes_of
 from parley_server.auth.jwt_settings import NO_TYPE, IssuerSettings
 from parley_server.auth.jwt_token import Token, TokenRefusedError
-from parley_server.domain.principal import MAX_ACTORS, Principal, PrincipalKind, is_service_id, is_user_id
+from parley_server.domain.principal import MAX_ACTORS, Principal, PrincipalKind
 
 # The year 9999, the last that a datetime holds.
 _LAST_S = 253_402_300_799
@@ -32,8 +32,7 @@ class Issuer:
         expires_s = self._expiry(token.claims, now_s)
         if not isinstance(token.claims.get("sub"), str):
             raise TokenRefusedError("its sub is no text")
-        is_named = is_user_id if self.settings.kind is PrincipalKind.USER else is_service_id
-        subject = self._named(token.claims.get(self.settings.subject_claim), is_named)
+        subject = self._named(token.claims.get(self.settings.subject_claim), self.settings.kind)
         return Principal(
             kind=self.settings.kind,
             subject=subject,
@@ -83,15 +82,15 @@ class Issuer:
                 raise TokenRefusedError("its act is no actor, or there are too many")
             if actor.get("iss", self.settings.issuer) != self.settings.issuer:
                 raise TokenRefusedError("an actor of it is another issuer's")
-            actors.append(f"{PrincipalKind.SERVICE}:{self._named(actor.get('sub'), is_service_id)}")
+            actors.append(f"{PrincipalKind.SERVICE}:{self._named(actor.get('sub'), PrincipalKind.SERVICE)}")
             claims = actor
         return tuple(actors)
 
-    def _named(self, said: object, is_named: Callable[[str], bool]) -> str:
+    def _named(self, said: object, kind: PrincipalKind) -> str:
         """Return the name of somebody here, whom the issuer calls so."""
         subject = f"{self.settings.prefix_of(self.name)}{said}"
         # By itself and as a whole: a prefix is no cure for what is no user id.
-        if not isinstance(said, str) or not is_named(said) or not is_named(subject):
+        if not isinstance(said, str) or not kind.is_name(said) or not kind.is_name(subject):
             raise TokenRefusedError("its subject is no user id")
         return subject
 

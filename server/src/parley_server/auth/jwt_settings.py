@@ -9,8 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from parley_server.auth.grants import ActAs, Listed, Scopes, act_as_problems, scope_problems
-from parley_server.domain.name_list import listed
+from parley_server.auth.grants import ActAs, Scopes, act_as_problems, scope_problems
+from parley_server.domain.name_list import Names, listed
 from parley_server.domain.principal import SERVICE_PREFIX, PrincipalKind
 
 # Public keys alone: with a shared secret whoever checks tokens could make them.
@@ -53,7 +53,7 @@ class IssuerSettings(BaseModel):
     """How its tokens may be signed: `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512`,
     `EdDSA`. No other is looked at, whatever a token or a key says."""
 
-    typ: Annotated[Listed, Field(min_length=1, max_length=8)] = ("at+jwt", "JWT")
+    typ: Annotated[Names, Field(min_length=1, max_length=8)] = ("at+jwt", "JWT")
     """What a token's header may give as `typ`; `absent` allows tokens without."""
 
     kind: PrincipalKind = PrincipalKind.USER

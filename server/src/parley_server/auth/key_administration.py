@@ -1,29 +1,18 @@
 """Issuing, rotating and revoking API keys, for the command line and the ApiKeyService alike."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 
 from parley_server.auth.api_key import PresentedKey
+from parley_server.auth.grants import are_act_as, scopes_of, unknown_scopes
 from parley_server.domain.api_key import ApiKey, Rotation, StoredKey
 from parley_server.domain.errors import InvalidRequestError, Violation
 from parley_server.domain.idempotency import RepeatableRequest
-from parley_server.domain.principal import (
-    ACT_AS_PATTERN,
-    ALL_SCOPES,
-    SERVICE_SCOPES,
-    USER_SCOPES,
-    PrincipalKind,
-    is_service_id,
-    is_tool_scope,
-    is_user_id,
-)
+from parley_server.domain.principal import PrincipalKind
 
 DEFAULT_LIFETIME = timedelta(days=90)
 MAX_OVERLAP = timedelta(days=7)
-
-_act_as = re.compile(ACT_AS_PATTERN)
 
 PageRequestT_contra = TypeVar("PageRequestT_contra", contravariant=True)
 PageT_co = TypeVar("PageT_co", covariant=True)
@@ -75,23 +64,23 @@ class KeyAdministration(Generic[PageRequestT_contra, PageT_co]):
     ) -> tuple[ApiKey, str]:
         """Issue a key and return it with its text, which is nowhere kept.
 
-        No scopes mean every scope but `admin` and those of tools, and for a service but `approvals:decide`, since it
-        would answer for users who were never asked; no lifetime, a key that never expires. An equal `request` gets the
-        key that the first one made, with an empty text.
+        No scopes mean every scope but `admin` and those of tools, and for a service but `approvals:decide` and
+        `account:erase`, since it would answer for users who were never asked; no lifetime, a key that never expires. An
+        equal `request` gets the key that the first one made, with an empty text.
 
         Raises:
             InvalidRequestError: a name, scope or pattern is not one that a key may have.
             RequestIdReusedError: the request id was used for another request.
         """
-        defaults = USER_SCOPES if kind is PrincipalKind.USER else SERVICE_SCOPES
-        _check(kind, subject, scopes := frozenset(scopes) or defaults, act_as)
+        granted = scopes_of(scopes, kind)
+        _check(kind, subject, granted, act_as)
         presented = PresentedKey.mint()
         now = datetime.now(UTC)
         key = ApiKey(
             key_id=presented.key_id,
             kind=kind,
             subject=subject,
-            scopes=scopes,
+            scopes=granted,
             act_as=tuple(sorted(set(act_as))),
             create_time=now,
             expire_time=None if lifetime is None else now + lifetime,
@@ -138,14 +127,13 @@ class KeyAdministration(Generic[PageRequestT_contra, PageT_co]):
 def _check(kind: PrincipalKind, subject: str, scopes: frozenset[str], act_as: Sequence[str]) -> None:
     """Refuse what no key may have. Raises InvalidRequestError that names every fault."""
     faults = []
-    is_named = is_user_id if kind is PrincipalKind.USER else is_service_id
-    if not is_named(subject):
+    if not kind.is_name(subject):
         faults.append(Violation("principal", "not a well-formed name"))
-    if unknown := {scope for scope in scopes - ALL_SCOPES if not is_tool_scope(scope)}:
-        faults.append(Violation("scopes", f"no such scope: {', '.join(sorted(unknown))}"))
+    if unknown := unknown_scopes(scopes):
+        faults.append(Violation("scopes", f"no such scope: {', '.join(unknown)}"))
     if act_as and kind is PrincipalKind.USER:
         faults.append(Violation("act_as", "is for services only"))
-    if not all(_act_as.match(pattern) for pattern in act_as):
+    if not are_act_as(act_as):
         faults.append(Violation("act_as", "a pattern is a user id, or the beginning of one followed by *"))
     if faults:
         raise InvalidRequestError.of_all(faults)

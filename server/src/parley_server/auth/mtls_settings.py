@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from parley_server.auth.grants import ActAs, Scopes, act_as_problems, scope_problems
-from parley_server.domain.name_list import listed
+from parley_server.domain.name_list import Names
 from parley_server.domain.principal import MAX_SERVICE_CHARS, is_service_id
 
 SPIFFE_ID = re.compile(r"spiffe://[a-z0-9][a-z0-9._-]{0,254}(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+")
@@ -19,7 +19,7 @@ class MtlsServiceSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    spiffe_ids: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1, max_length=64)]
+    spiffe_ids: Annotated[Names, Field(min_length=1, max_length=64)]
     """Which certificates are its: the SPIFFE id in their subject alternative name, `spiffe://TRUST-DOMAIN/PATH`, or a
     path that ends in `/*` for all that are below it. Nothing else of a certificate counts, and no trust domain that no
     service names."""

@@ -42,7 +42,8 @@ def keys() -> None:
 @click.option(
     "--scope",
     multiple=True,
-    help="What the key may do; default: all but admin and those of tools; a service's lacks approvals:decide too.",
+    help="What the key may do; default: all but admin and those of tools; a service's lacks approvals:decide and "
+    "account:erase too.",
 )
 @click.option("--expires", default=DEFAULT_LIFETIME, show_default=True, help="90d, 12h, 30m or never.")
 @with_config

@@ -42,7 +42,8 @@ ALL_SCOPES = USER_SCOPES | {ADMIN_SCOPE}
 # Stands for the scopes of all tools, whatever they are named.
 ALL_TOOLS_SCOPE = "tool:*"
 
-# Before the name of a service it is the user whose things are the service's own: no user's id begins so.
+# Before the name of a service it is the user whose things are the service's own, and the service as one who acts: no
+# user's id begins so.
 SERVICE_PREFIX = "service:"
 # With the prefix it is still as long as a user's id may be.
 MAX_SERVICE_CHARS = 128 - len(SERVICE_PREFIX)
@@ -80,6 +81,10 @@ class PrincipalKind(StrEnum):
     USER = "user"
     SERVICE = "service"
 
+    def is_name(self, value: str) -> bool:
+        """Tell whether `value` is a well-formed name of one of this kind."""
+        return is_user_id(value) if self is PrincipalKind.USER else is_service_id(value)
+
 
 def owner_of(user_id: str) -> tuple[PrincipalKind, str]:
     """Return who a user is: a service where these are its own things, by its name; see `Principal.own_user_id`."""
@@ -109,7 +114,7 @@ class Principal(BaseModel):
 
     @model_validator(mode="after")
     def _names_its_kind(self) -> Self:
-        if not (is_user_id if self.kind is PrincipalKind.USER else is_service_id)(self.subject):
+        if not self.kind.is_name(self.subject):
             raise ValueError(f"not the name of a {self.kind}")
         return self
 

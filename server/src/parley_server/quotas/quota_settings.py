@@ -4,18 +4,15 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from parley_server.domain.name_list import listed
+from parley_server.domain.name_list import Patterns
 from parley_server.domain.quota import QuotaLimits, QuotaRule
 
 _PLACES = 6
 _MAX_COST = 1_000_000_000
 _MAX_COUNT = 2**40
 
-
-_Pattern = Annotated[str, StringConstraints(pattern=r"^[^*\s]{0,128}[*]?$", min_length=1)]
-_Patterns = Annotated[tuple[_Pattern, ...], BeforeValidator(listed), Field(max_length=256)]
 _Rate = Annotated[int, Field(ge=1, le=1_000_000)]
 _Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
 _Cost = Annotated[
@@ -85,16 +82,16 @@ class QuotaRuleSettings(LimitSettings):
     for the use of all callers together. Entries may end in `*`, which stands for any end.
     """
 
-    users: _Patterns = ()
+    users: Patterns = ()
     """Users, by their ids."""
 
-    services: _Patterns = ()
+    services: Patterns = ()
     """Services, by their ids."""
 
-    keys: _Patterns = ()
+    keys: Patterns = ()
     """API keys, by their ids."""
 
-    models: _Patterns = ()
+    models: Patterns = ()
     """Models, by their names: only their use counts, and only tokens and costs can be limited. Empty: all models."""
 
     @model_validator(mode="after")

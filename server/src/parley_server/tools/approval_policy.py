@@ -4,16 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from parley_server.domain.name_list import fits, listed
+from parley_server.domain.name_list import Patterns, fits, listed
 from parley_server.domain.tool import ApprovalRule, ToolEffect, ToolSpec
 
 Ask = Literal["never", "always"]
-
-
-_Pattern = Annotated[str, StringConstraints(pattern=r"^[^*\s]{0,128}[*]?$", min_length=1)]
-_Patterns = Annotated[tuple[_Pattern, ...], BeforeValidator(listed), Field(max_length=256)]
 
 
 class ApprovalSettings(BaseModel):
@@ -51,16 +47,16 @@ class ApprovalRuleSettings(BaseModel):
     ask: Ask
     """Whether the user is asked."""
 
-    users: _Patterns = ()
+    users: Patterns = ()
     """Users, by their ids."""
 
-    agents: _Patterns = ()
+    agents: Patterns = ()
     """Agents, by their ids."""
 
-    tools: _Patterns = ()
+    tools: Patterns = ()
     """Tools, by their names."""
 
-    sources: _Patterns = ()
+    sources: Patterns = ()
     """Where tools run: `server`, `host:NAME`, `mcp:NAME`."""
 
     effects: Annotated[tuple[ToolEffect, ...], BeforeValidator(listed), Field(max_length=3)] = ()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from parley_server.domain.name_list import listed
+from parley_server.domain.name_list import Names, listed
 from parley_server.tools.builtin.fetching.allowed_hosts import AllowedHost
 from parley_server.tools.limits import MAX_CALLS_PER_TURN, MAX_PARALLEL_CALLS, MAX_TOOL_TIME_S, CallLimits
 from parley_server.tools.threads import DEFAULT_THREADS
@@ -45,11 +45,11 @@ class ToolSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    modules: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
+    modules: Names = ()
     """Modules whose tools agents have too, such as `my_company.tools`, installed where the server is; in the
     environment with commas between them."""
 
-    disabled: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
+    disabled: Names = ()
     """Tools that no agent has, by name; in the environment with commas between them."""
 
     threads: Annotated[int, Field(ge=1, le=1024)] = DEFAULT_THREADS

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from parley_server.domain.name_list import listed
+from parley_server.domain.name_list import Names
 from parley_server.tools.credentials.source import is_slot
 
 DIRECTORY_NAME = "credentials"
@@ -48,7 +48,7 @@ class CredentialSettings(BaseModel):
     `env:NAME`; in the environment `maps=env:NAME` with commas between them. Every user's tools act with them, so give
     only what every user may do."""
 
-    sources: Annotated[tuple[str, ...], BeforeValidator(listed), Field(max_length=16)] = ()
+    sources: Annotated[Names, Field(max_length=16)] = ()
     """Other places to look, in this order, after the directory and before what is shared: the names of entry points in
     the group `parley.credentials` of packages that are installed where the server is."""
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from parley_server.domain.name_list import listed
+from parley_server.domain.name_list import Names
 from parley_server.domain.tool import ApprovalRule, ToolEffect
 from parley_server.tools.credentials.source import SLOT_PATTERN
 from parley_server.tools.definition import MAX_TIMEOUT_S
@@ -29,7 +29,6 @@ def _paired(value: object) -> object:
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(listed)]
 Secrets = Annotated[Mapping[str, SecretStr], BeforeValidator(_paired), Field(max_length=64)]
 Templates = Annotated[Mapping[str, str], BeforeValidator(_paired), Field(max_length=16)]
 Effects = Annotated[Mapping[str, ToolEffect], BeforeValidator(_paired)]
