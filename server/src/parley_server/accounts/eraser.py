@@ -54,8 +54,7 @@ class AccountEraser:
         """Go on with what a former process began. Call it before anybody is served, once runs are taken over."""
         for user_id in await self._erasures.pending():
             _log.info("erasure_resumed")
-            task = self._begin(user_id, is_new=False)
-            del task  # held by `_tasks`
+            self._begin(user_id, is_new=False)
 
     async def erase(self, user_id: str) -> bool:
         """Erase a user; whoever asks again waits for the same erasure. Return whether it is over by now.
@@ -63,10 +62,11 @@ class AccountEraser:
         Raises:
             StorageUnavailableError: it is not begun, or nobody knows yet; the same call again tells.
         """
-        task = self._tasks.get(user_id) or self._begin(user_id, is_new=True)
+        if user_id not in self._tasks:
+            self._begin(user_id, is_new=True)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await asyncio.shield(task)
+                await asyncio.shield(self._tasks[user_id])
         except TimeoutError:
             if user_id not in self._begun:
                 raise StorageUnavailableError from None
@@ -81,13 +81,12 @@ class AccountEraser:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._scrubs.stop()
 
-    def _begin(self, user_id: str, *, is_new: bool) -> asyncio.Task[None]:
+    def _begin(self, user_id: str, *, is_new: bool) -> None:
         self._accounts.close(user_id)
         work = self._erase(user_id, is_new=is_new)
         task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
         self._tasks[user_id] = task
         task.add_done_callback(lambda ended: self._end(user_id, ended))
-        return task
 
     def _end(self, user_id: str, task: asyncio.Task[None]) -> None:
         del self._tasks[user_id]

@@ -4,15 +4,13 @@ from collections.abc import Iterable
 
 import structlog
 
-from parley_server.domain.quota import Measure, QuotaRule
+from parley_server.domain.quota import COSTS, Measure, QuotaRule
 from parley_server.quotas.administration import BudgetAdministration
 from parley_server.quotas.quota_settings import rules_of
 from parley_server.quotas.quotas import Quotas
 from parley_server.rpc.listener import Listener
 from parley_server.settings import Settings
 from parley_server.storage.sql.store import SqlStore
-
-_OF_COSTS = frozenset({Measure.COST_PER_DAY, Measure.COST_PER_MONTH})
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +26,7 @@ async def open_quotas(
     if not measures and not Listener.parse(settings.server.listen).is_local:
         _log.warning("nothing_is_limited", remedy="set [quotas]; see docs/guides/quotas.md")
     unpriced = sorted(set(models) - set(settings.prices))
-    if unpriced and measures & _OF_COSTS:
+    if unpriced and measures & COSTS:
         _log.warning("cost_limits_without_prices", models=unpriced[:10], remedy='set [prices."NAME"] for each')
     return quotas, budgets
 

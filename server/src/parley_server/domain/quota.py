@@ -7,10 +7,9 @@ from typing import Self
 
 from parley_server.domain.context import RequestContext
 from parley_server.domain.name_list import fits
-from parley_server.domain.principal import PrincipalKind
+from parley_server.domain.principal import SERVICE_PREFIX
 
 MINUTE_MICROS = 60_000_000
-_SERVICE = f"{PrincipalKind.SERVICE}:"
 
 
 class Measure(StrEnum):
@@ -23,7 +22,8 @@ class Measure(StrEnum):
     COST_PER_MONTH = "cost_per_month"
 
 
-SPENDING = frozenset({Measure.TOKENS_PER_MINUTE, Measure.COST_PER_DAY, Measure.COST_PER_MONTH})
+COSTS = frozenset({Measure.COST_PER_DAY, Measure.COST_PER_MONTH})
+SPENDING = COSTS | {Measure.TOKENS_PER_MINUTE}
 OF_RUNS = SPENDING | {Measure.CONCURRENT_RUNS}
 
 
@@ -60,7 +60,7 @@ class Consumer:
     def of(cls, context: RequestContext) -> Self:
         """Return the consumer of a call: as it was authenticated, whatever the call says of itself."""
         acting = (*context.actors, context.principal.name)
-        principal = next((each for each in reversed(acting) if each.startswith(_SERVICE)), acting[0])
+        principal = next((each for each in reversed(acting) if each.startswith(SERVICE_PREFIX)), acting[0])
         return cls(context.user_id, principal, context.principal.credential_id)
 
     def subject(self, kind: SubjectKind) -> Subject | None:
@@ -71,8 +71,8 @@ class Consumer:
             case SubjectKind.KEY:
                 return Subject(kind, self.credential_id) if self.credential_id else None
             case SubjectKind.SERVICE:
-                is_service = self.principal.startswith(_SERVICE)
-                return Subject(kind, self.principal.removeprefix(_SERVICE)) if is_service else None
+                is_service = self.principal.startswith(SERVICE_PREFIX)
+                return Subject(kind, self.principal.removeprefix(SERVICE_PREFIX)) if is_service else None
             case SubjectKind.EVERYONE:
                 return Subject(kind)
 

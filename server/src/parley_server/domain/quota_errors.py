@@ -1,7 +1,7 @@
 """What refuses a call, or ends a run, for having used what it may."""
 
 from parley_server.domain.errors import ErrorKind, ParleyError, Reason
-from parley_server.domain.quota import Limit, Measure, SubjectKind
+from parley_server.domain.quota import COSTS, Limit, Measure, SubjectKind
 
 _UNITS = {
     Measure.REQUESTS_PER_MINUTE: "{} requests a minute",
@@ -10,7 +10,6 @@ _UNITS = {
     Measure.COST_PER_DAY: "costs of {} a day (UTC)",
     Measure.COST_PER_MONTH: "costs of {} a month (UTC)",
 }
-_OF_COSTS = frozenset({Measure.COST_PER_DAY, Measure.COST_PER_MONTH})
 _MICROS = 1_000_000
 
 
@@ -39,12 +38,12 @@ class BudgetExceededError(QuotaExceededError):
 
 def refusal(limit: Limit, retry_after_s: float | None) -> QuotaExceededError:
     """Return the error for a limit that leaves no room."""
-    kind = BudgetExceededError if limit.measure in _OF_COSTS else QuotaExceededError
+    kind = BudgetExceededError if limit.measure in COSTS else QuotaExceededError
     return kind(limit, retry_after_s)
 
 
 def _amount(limit: Limit) -> str:
-    amount = limit.amount / _MICROS if limit.measure in _OF_COSTS else limit.amount
+    amount = limit.amount / _MICROS if limit.measure in COSTS else limit.amount
     return _UNITS[limit.measure].format(f"{amount:.15g}")
 
 

@@ -13,10 +13,10 @@ MAX_REMEMBERED = 10_000
 class Quotas:
     """Says which limits hold for a call, and counts requests. One per process; all methods run on the loop."""
 
-    def __init__(self, rules: Sequence[QuotaRule] = (), rates: RequestRates | None = None) -> None:
+    def __init__(self, rules: Sequence[QuotaRule] = ()) -> None:
         self._rules = tuple(rules)
         self._budgets: tuple[QuotaRule, ...] = ()
-        self._rates = rates or RequestRates()
+        self._rates = RequestRates()
         self._of_requests: dict[Consumer, tuple[Limit, ...]] = {}
         self._limits_requests = False
         self._limits_runs = False

@@ -67,12 +67,12 @@ class Auditor:
             self._acting.popitem(last=False)
         self._queue.offer(_entry_of(call, ("method", call.method.name), "OK", action=ACT_AS))
 
-    def _due(self, is_over: bool) -> Iterator[AuditEntry]:  # what the queue says
+    def _due(self, is_over: bool) -> Iterator[AuditEntry]:
         for sampler in (self._refusals, self._failures):
             yield from sampler.due(is_over=is_over)
 
 
-def _entry_of(  # what calls differ in
+def _entry_of(
     call: Call,
     target: AuditObject,
     status: str = "",

@@ -179,12 +179,9 @@ class WaitingRuns:
 
     def _look_later(self, waiting: _Waiting, approvals: ApprovalRepository, approval_id: str) -> None:
         if not self._is_stopped:
-            look = self._look_soon
             loop = asyncio.get_running_loop()
-            waiting.timers.append(loop.call_later(RETRY_S, look, waiting, approvals, approval_id))
-
-    def _look_soon(self, waiting: _Waiting, approvals: ApprovalRepository, approval_id: str) -> None:
-        self._spawn(self._look(waiting, approvals, approval_id))
+            timer = loop.call_later(RETRY_S, lambda: self._spawn(self._look(waiting, approvals, approval_id)))
+            waiting.timers.append(timer)
 
     async def _look(self, waiting: _Waiting, approvals: ApprovalRepository, approval_id: str) -> None:
         """Find out whether an answer is stored that nobody heard of: its user may not give it again."""

@@ -80,7 +80,7 @@ class GrpcToolSource:
                 if lasted_s < pause_s:
                     await asyncio.sleep(_jitter.uniform(pause_s / 2, pause_s))
 
-    def forget(self, user_id: str) -> None:  # the interface's
+    def forget(self, user_id: str) -> None:
         """Do nothing: the one connection is everybody's, and nothing of a call is kept."""
 
     async def _follow(self, publish: Publish) -> None:

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias, cast
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, bindparam, case, func, or_, select, true
 
+from parley_server.domain.principal import SERVICE_PREFIX
 from parley_server.domain.quota import MINUTE_MICROS, Limit, Measure, SubjectKind
 from parley_server.domain.quota_errors import refusal
 from parley_server.storage.sql.database import from_micros, to_micros
@@ -193,7 +194,7 @@ def _whose(limit: Limit) -> dict[str, object]:
     kind, subject_id = limit.subject.kind, limit.subject.subject_id
     if kind is SubjectKind.EVERYONE:
         return {}
-    return {"whose": f"{SubjectKind.SERVICE}:{subject_id}" if kind is SubjectKind.SERVICE else subject_id}
+    return {"whose": f"{SERVICE_PREFIX}{subject_id}" if kind is SubjectKind.SERVICE else subject_id}
 
 
 def _of_subject(table: Table, kind: SubjectKind) -> Condition:
@@ -213,5 +214,4 @@ def _of_models(table: Table, models: tuple[str, ...]) -> Condition:
 
 
 def _next_month(now: datetime) -> datetime:
-    is_december = now.month == 12  # months are numbers
-    return datetime(now.year + is_december, 1 if is_december else now.month + 1, 1, tzinfo=UTC)
+    return datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)

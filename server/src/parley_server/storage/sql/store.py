@@ -8,9 +8,7 @@ from parley_server.domain.audit_chain import AuditChain
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run_event import EventCodec
 from parley_server.metrics.recorder import SILENT, Recorder
-from parley_server.storage.repositories import (
-    UserStore,
-)
+from parley_server.storage.repositories import UserStore
 from parley_server.storage.sql.accounts import SqlAccountDirectory
 from parley_server.storage.sql.acting import ADMINISTRATION, RUN_LOG, acting_for
 from parley_server.storage.sql.api_keys import SqlApiKeyRepository

@@ -9,7 +9,7 @@ from typing import cast
 
 from sqlalchemy import Connection, delete, select, tuple_, update
 
-from parley_server.domain.principal import PrincipalKind
+from parley_server.domain.principal import SERVICE_PREFIX
 from parley_server.storage.sql.database import Row
 from parley_server.storage.sql.quota_tables import quota_holds, usage_days
 from parley_server.storage.sql.rows import string
@@ -72,6 +72,6 @@ def _keys_of_services(connection: Connection, rows: Iterable[Row]) -> frozenset[
 
 def _without_name(row: Row, kept: Collection[str]) -> dict[str, object]:
     """Return whose it is from now on: his service's and its key's, where one acted for him, else nobody's."""
-    if not string(row, "principal").startswith(f"{PrincipalKind.SERVICE}:"):
+    if not string(row, "principal").startswith(SERVICE_PREFIX):
         return {"user_id": NOBODY, "principal": NOBODY, "credential_id": ""}
     return {"user_id": NOBODY, "credential_id": row["credential_id"] if row["credential_id"] in kept else ""}

@@ -221,7 +221,7 @@ class Writer:
         if self._closing:
             self._wanted.set()
 
-    def _note_availability(self, available: bool) -> None:  # what is noted
+    def _note_availability(self, available: bool) -> None:
         if available != self._available:
             self._available = available
             _log.warning("store_available_again" if available else "store_unavailable")

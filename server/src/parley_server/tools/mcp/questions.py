@@ -40,18 +40,16 @@ class Questions:
         confirmations = {key: _confirmation(each) for key, each in asked.items()}
         yes = {key: each for key, each in confirmations.items() if each is not None}
         if not asked or self.is_approved or len(yes) < len(asked):
-            return Resumption(responses={key: self.answer(each) for key, each in asked.items()}, state=state)
-        question, resumption = (
-            "\n".join(each.message for each in asked.values()),
-            Resumption(responses=yes, state=state),
-        )
+            return self._at_once(asked, state)
+        question = "\n".join(each.message for each in asked.values())
+        resumption = Resumption(responses=yes, state=state)
         if self._expected and self._expected.pop(0) == question:
             return resumption
         try:
             needed = ConfirmationNeededError(question, resumption.text)
         except ValueError:
             # He could not be shown all of it.
-            return Resumption(responses={key: self.answer(each) for key, each in asked.items()}, state=state)
+            return self._at_once(asked, state)
         raise needed
 
     def expect_again(self) -> None:
@@ -62,6 +60,9 @@ class Questions:
         """Return what a result says of the questions; nothing where there were none."""
         lists = {"confirmed_questions": self.confirmed, "declined_questions": self.declined}
         return {name: questions for name, questions in lists.items() if questions}
+
+    def _at_once(self, asked: Mapping[str, ElicitRequestParams], state: str | None) -> Resumption:
+        return Resumption(responses={key: self.answer(each) for key, each in asked.items()}, state=state)
 
 
 def _confirmation(asked: ElicitRequestParams) -> ElicitResult | None:
