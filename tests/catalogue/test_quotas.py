@@ -246,14 +246,16 @@ async def test_who_has_a_token_of_a_service_is_not_told_what_its_other_users_use
 
 async def test_what_is_left_is_told(either_door: Door) -> None:
     user_id, caller = await somebody(either_door)
-    limits = {"requests_per_minute": 100, "concurrent_runs": 2, "tokens_per_minute": 10**6, "cost_per_day_micros": 5}
-    await limit(either_door, user_id, **limits)
+    requests = {"requests_per_minute": 100, "request_burst": 50}
+    limits = {"concurrent_runs": 2, "tokens_per_minute": 10**6, "cost_per_day_micros": 5}
+    await limit(either_door, user_id, **requests, **limits)
     events = await caller.run_to_the_end(run_pb2.RunSpec(input=text_spec().input))
     usage = events[-1].run_finished.usage
     async with busy(caller):
         (own,) = (await caller.ask(pb.ListBudgetsRequest(), pb.ListBudgetsResponse)).budgets
     uses = {each.limit: each for each in own.uses}
-    assert 90 <= uses["requests_per_minute"].left < 100
+    asked = uses["requests_per_minute"]
+    assert (0 < asked.used < 10, asked.amount, asked.left) == (True, 100, 50 - asked.used)
     assert (uses["concurrent_runs"].used, uses["concurrent_runs"].left) == (1, 1)
     assert uses["tokens_per_minute"].used >= usage.input_tokens + usage.output_tokens > 0
     assert uses["cost_per_day_micros"].left == 5

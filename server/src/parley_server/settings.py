@@ -32,7 +32,7 @@ from parley_server.rpc.listener import Listener, ListenError, ServerSettings
 from parley_server.rpc.tls_settings import TlsSettings
 from parley_server.settings_sources import DATA_DIR_VARIABLE, ConfigError, Sources
 from parley_server.settings_tables import Place, Tables, header, sub_tables
-from parley_server.settings_validation import Given, GivenSettings, names_below, validated
+from parley_server.settings_validation import Given, GivenSettings, validated, validated_below
 from parley_server.storage.audit_log import AuditSettings
 from parley_server.storage.retention import RetentionSettings
 from parley_server.tools.approval_policy import ApprovalRuleSettings, ApprovalSettings
@@ -205,67 +205,40 @@ def load_settings(
     for (section, key), value in (flags or {}).items():
         given[section, key] = Given(value, f"--{key.replace('_', '-')}")
     has_model = _complete_model(given, environment)
+    problems = sources.problems
     settings = Settings(
         data_dir=data_dir,
         config_file=file,
-        server=validated(given, ("server",), ServerSettings, sources.problems),
-        tls=validated(given, ("tls",), TlsSettings, sources.problems),
-        storage=validated(given, ("storage",), StorageSettings, sources.problems),
-        auth=validated(given, ("auth",), AuthSettings, sources.problems),
-        retention=validated(given, ("retention",), RetentionSettings, sources.problems),
-        audit=validated(given, ("audit",), AuditSettings, sources.problems),
-        log=validated(given, ("log",), LogSettings, sources.problems),
-        metrics=validated(given, ("metrics",), MetricsSettings, sources.problems),
-        tools=validated(given, ("tools",), ToolSettings, sources.problems),
-        credentials=validated(given, ("credentials",), CredentialSettings, sources.problems),
-        quotas=validated(given, ("quotas",), QuotaSettings, sources.problems),
-        approvals=validated(given, ("approvals",), ApprovalSettings, sources.problems),
-        model=validated(given, ("model",), ModelSettings, sources.problems),
+        server=validated(given, ("server",), ServerSettings, problems),
+        tls=validated(given, ("tls",), TlsSettings, problems),
+        storage=validated(given, ("storage",), StorageSettings, problems),
+        auth=validated(given, ("auth",), AuthSettings, problems),
+        retention=validated(given, ("retention",), RetentionSettings, problems),
+        audit=validated(given, ("audit",), AuditSettings, problems),
+        log=validated(given, ("log",), LogSettings, problems),
+        metrics=validated(given, ("metrics",), MetricsSettings, problems),
+        tools=validated(given, ("tools",), ToolSettings, problems),
+        credentials=validated(given, ("credentials",), CredentialSettings, problems),
+        quotas=validated(given, ("quotas",), QuotaSettings, problems),
+        approvals=validated(given, ("approvals",), ApprovalSettings, problems),
+        model=validated(given, ("model",), ModelSettings, problems),
         has_model=has_model,
-        providers={
-            name: validated(given, ("providers", name), ProviderSettings, sources.problems)
-            for name in names_below(given, "providers")
-        },
-        prices={
-            name: validated(given, ("prices", name), Price, sources.problems) for name in names_below(given, "prices")
-        },
-        issuers={
-            name: validated(given, ("issuers", name), IssuerSettings, sources.problems)
-            for name in names_below(given, "issuers")
-        },
-        mtls={
-            name: validated(given, ("mtls", name), MtlsServiceSettings, sources.problems)
-            for name in names_below(given, "mtls")
-        },
-        approval_rules={
-            name: validated(given, ("approval_rules", name), ApprovalRuleSettings, sources.problems)
-            for name in names_below(given, "approval_rules")
-        },
-        quota_rules={
-            name: validated(given, ("quota_rules", name), QuotaRuleSettings, sources.problems)
-            for name in names_below(given, "quota_rules")
-        },
-        tool_hosts={
-            name: validated(given, ("tool_hosts", name), ToolHostSettings, sources.problems)
-            for name in names_below(given, "tool_hosts")
-        },
-        mcp={
-            name: validated(given, ("mcp", name), McpServerSettings, sources.problems)
-            for name in names_below(given, "mcp")
-        },
+        providers=validated_below(given, "providers", ProviderSettings, problems),
+        prices=validated_below(given, "prices", Price, problems),
+        issuers=validated_below(given, "issuers", IssuerSettings, problems),
+        mtls=validated_below(given, "mtls", MtlsServiceSettings, problems),
+        approval_rules=validated_below(given, "approval_rules", ApprovalRuleSettings, problems),
+        quota_rules=validated_below(given, "quota_rules", QuotaRuleSettings, problems),
+        tool_hosts=validated_below(given, "tool_hosts", ToolHostSettings, problems),
+        mcp=validated_below(given, "mcp", McpServerSettings, problems),
     )
     for kind in ("providers", "tool_hosts", "mcp", "issuers", "mtls"):
-        sources.problems += _bad_names(kind, getattr(settings, kind))
-    if not sources.problems:
-        sources.problems += _bad_providers(settings)
-    if not sources.problems:
-        sources.problems += _differing_currencies(settings.prices)
-    if not sources.problems:
-        sources.problems += [*_equal_prefixes(settings.tool_hosts), *_bad_servers(settings.mcp)]
-    if not sources.problems:
-        sources.problems += _bad_admission(settings)
-    if sources.problems:
-        raise ConfigError("\n".join(sources.problems))
+        problems += _bad_names(kind, getattr(settings, kind))
+    for check in (_bad_providers, _differing_currencies, _bad_tools, _bad_admission):
+        if not problems:
+            problems += check(settings)
+    if problems:
+        raise ConfigError("\n".join(problems))
     return settings
 
 
@@ -304,10 +277,10 @@ def _with_inner(place: Place, table: BaseModel) -> Iterator[tuple[Place, BaseMod
         yield from _with_inner((*place, key), getattr(table, key))
 
 
-def _differing_currencies(prices: Mapping[str, Price]) -> Iterator[str]:
+def _differing_currencies(settings: Settings) -> Iterator[str]:
     """Costs of a run's models are summed, so that they have to be of one currency."""
-    first = next(iter(prices.values()), None)
-    for name, price in prices.items():
+    first = next(iter(settings.prices.values()), None)
+    for name, price in settings.prices.items():
         if first is not None and price.currency != first.currency:
             yield f"{header(('prices', name))} currency: is not that of the other prices; give all prices in one"
 
@@ -319,6 +292,12 @@ def _bad_names(kind: str, names: Iterable[str]) -> Iterator[str]:
             yield f"{place} is no name; write small letters and digits, with single _ between them, at most 64"
 
 
+def _bad_tools(settings: Settings) -> Iterator[str]:
+    yield from _equal_prefixes(settings.tool_hosts)
+    for name, server in settings.mcp.items():
+        yield from (f"{header(('mcp', name))} {problem}" for problem in server.problems())
+
+
 def _equal_prefixes(hosts: Mapping[str, ToolHostSettings]) -> Iterator[str]:
     """Tools of two hosts would take each other's names, and which of them has it would be chance."""
     first: dict[str, str] = {}
@@ -326,11 +305,6 @@ def _equal_prefixes(hosts: Mapping[str, ToolHostSettings]) -> Iterator[str]:
         other = first.setdefault(host.prefix_of(name), name)
         if other != name:
             yield f"{header(('tool_hosts', name))} prefix: is that of {header(('tool_hosts', other))}; choose another"
-
-
-def _bad_servers(servers: Mapping[str, McpServerSettings]) -> Iterator[str]:
-    for name, server in servers.items():
-        yield from (f"{header(('mcp', name))} {problem}" for problem in server.problems())
 
 
 def _bad_admission(settings: Settings) -> Iterator[str]:

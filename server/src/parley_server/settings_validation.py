@@ -32,9 +32,12 @@ def validated(given: GivenSettings, place: Place, model: type[SettingsT], proble
         return model.model_construct()
 
 
-def names_below(given: GivenSettings, kind: str) -> list[str]:
-    """Return the names of the tables of a kind, in the order in which they were given."""
-    return list(dict.fromkeys(place[1] for place in given if place[0] == kind))
+def validated_below(
+    given: GivenSettings, kind: str, model: type[SettingsT], problems: list[str]
+) -> dict[str, SettingsT]:
+    """Return the settings of all tables of a kind by their names, in the order in which they were given."""
+    names = dict.fromkeys(place[1] for place in given if place[0] == kind)
+    return {name: validated(given, (kind, name), model, problems) for name in names}
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -6,12 +6,28 @@ from contract.storage.full_user import ALL_CHANGES, fill
 from parley_server.domain.account import Account, AccountChanges, AccountDefaults, QuietHours
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import EtagMismatchError
-from parley_server.storage.sql.account_rows import NOT_TOLD, TOLD_AS_ROWS, TOLD_BY_LISTINGS, user_column
+from parley_server.storage.sql.account_rows import TOLD_AS_ROWS, user_column
 from parley_server.storage.sql.store import SqlStore
 from parley_server.storage.sql.tables import metadata
 
 # How a table may say whose its rows are. Whoever has another word adds it.
 USER_COLUMNS = {"user_id", "subject"}
+# What the listings of conversations, runs, approvals and calls tell.
+TOLD_BY_LISTINGS = frozenset(
+    {
+        "accounts",
+        "approvals",
+        "conversations",
+        "messages",
+        "runs",
+        "tool_call_resolutions",
+        "tool_calls",
+        "tool_results",
+    }
+)
+# Words of what is told, for the search; that somebody is erased, of whom nothing is told any more; and what calls of
+# models take of limits for a while, of which the usage is told.
+NOT_TOLD = frozenset({"search_texts", "erasures", "quota_holds"})
 # What outlives a user: who did what, without what he wrote, and the limits that administrators set.
 KEPT = {"audit_log", "budgets"}
 

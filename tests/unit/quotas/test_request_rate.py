@@ -94,7 +94,7 @@ def test_a_request_that_one_limit_refuses_is_counted_against_none() -> None:
     rates = RequestRates(clock)
     of_key, of_user = limit(10, rule="key"), limit(2, rule="user")
     assert [wait_ns(rates, of_key, of_user) for _ in range(4)] == [0, 0, MINUTE_NS // 2, MINUTE_NS // 2]
-    assert (rates.left(of_key), rates.left(of_user)) == (8, 0)
+    assert (rates.counted(of_key), rates.counted(of_user)) == (2, 2)
 
 
 def test_the_error_names_the_limit_that_leaves_room_last() -> None:
@@ -112,8 +112,8 @@ def test_a_limit_that_shrinks_holds_at_once_and_forgets_nothing() -> None:
     rates = RequestRates(clock)
     for _ in range(50):
         rates.take([limit(60)])
-    assert rates.left(limit(60)) == 10
-    assert rates.left(limit(10)) == 1
+    assert rates.counted(limit(60)) == 50
+    assert rates.counted(limit(10)) == 9
     assert not wait_ns(rates, limit(10))
     assert wait_ns(rates, limit(10))
 

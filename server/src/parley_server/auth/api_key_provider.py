@@ -15,6 +15,7 @@ from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.domain.api_key import ApiKey, StoredKey
 from parley_server.domain.principal import Principal
 
+API_KEY = "api_key"
 CACHE_S = 1.0
 _NO_HASH = bytes(32)
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -126,7 +127,7 @@ def _principal_of(key: ApiKey) -> Principal:
         subject=key.subject,
         scopes=key.scopes,
         act_as=key.act_as,
-        method="api_key",
+        method=API_KEY,
         credential_id=key.key_id,
         expires_at=key.expire_time,
     )

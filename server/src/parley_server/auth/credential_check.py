@@ -4,12 +4,11 @@ from datetime import UTC, datetime
 
 import structlog
 
+from parley_server.auth.api_key_provider import API_KEY
 from parley_server.auth.delegation import DELEGATION
 from parley_server.auth.key_standing import KeyStanding
 from parley_server.domain.access_errors import AuthUnavailableError, CredentialsInvalidError
 from parley_server.domain.principal import Principal
-
-API_KEY = "api_key"
 
 _log = structlog.get_logger(__name__)
 

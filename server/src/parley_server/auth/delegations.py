@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from parley_server.auth.api_key_provider import API_KEY
 from parley_server.auth.delegated import THIS_SERVER, Delegation
 from parley_server.auth.delegation import DELEGATION
 from parley_server.auth.delegation_signer import DelegationSigner
@@ -18,7 +19,7 @@ from parley_server.domain.identifiers import new_id
 from parley_server.domain.principal import ADMIN_SCOPE, MAX_ACTORS
 
 MAX_LIFETIME = timedelta(minutes=5)
-_RESTS_ON_A_KEY = frozenset({"api_key", DELEGATION})
+_RESTS_ON_A_KEY = frozenset({API_KEY, DELEGATION})
 
 
 @dataclass(frozen=True, slots=True)

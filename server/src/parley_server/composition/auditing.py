@@ -34,7 +34,7 @@ async def open_auditor(store: SqlStore, recorder: Recorder) -> AsyncIterator[Aud
 
 
 @asynccontextmanager
-async def audited_store(settings: Settings) -> AsyncIterator[SqlStore]:
+async def _opened_store(settings: Settings) -> AsyncIterator[SqlStore]:
     """Open an installation's store for a command, beside a running server or without one. Raises StartError."""
     make_data_dir(settings)
     async with open_installed_store(settings, hash_key_of(settings), serves=False) as store:
@@ -44,7 +44,7 @@ async def audited_store(settings: Settings) -> AsyncIterator[SqlStore]:
 @asynccontextmanager
 async def audit_reader(settings: Settings) -> AsyncIterator[AuditReader]:
     """Open an installation's audit log to read it, beside a running server or without one. Raises StartError."""
-    async with audited_store(settings) as store:
+    async with _opened_store(settings) as store:
         yield store.audit_reader
 
 
@@ -89,7 +89,7 @@ async def record_command(settings: Settings, entry: AuditEntry) -> None:
         StartError: the database cannot be reached.
         StorageUnavailableError: it cannot be written; what is to be recorded must not happen.
     """
-    async with audited_store(settings) as store:
+    async with _opened_store(settings) as store:
         await store.audit.record(entry)
 
 

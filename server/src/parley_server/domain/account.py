@@ -34,9 +34,12 @@ class Account:
     etag: str = "0"
 
 
+CHANGEABLE = frozenset({"display_name", "locale", "quiet_hours", "time_zone"})
+
+
 @dataclass(frozen=True, slots=True)
 class AccountChanges:
-    """The new values of the fields in `named`, which are names of `Account`'s; the others stay as they are."""
+    """The new values of the fields in `named`, which are some of CHANGEABLE; the others stay as they are."""
 
     named: frozenset[str]
     display_name: str = ""

@@ -10,20 +10,17 @@ _ORDER = tuple(SubjectKind)
 
 @dataclass(frozen=True, slots=True)
 class BudgetUse:
-    """How much of a limit is used, the estimates of what is under way included; what is left never goes below 0.
+    """How much of a limit is used, the estimates of what is under way included, and how much is left.
 
-    `reset_time` is when it begins anew, None where there is no such time.
+    Requests are used until a minute has made up for them, and as many are left as may come at once. `reset_time` is
+    when a limit begins anew, None where there is no such time.
     """
 
     measure: Measure
     amount: int
     used: int
+    left: int
     reset_time: datetime | None = None
-
-    @property
-    def left(self) -> int:
-        """How much is left."""
-        return max(self.amount - self.used, 0)
 
 
 @dataclass(frozen=True, slots=True)

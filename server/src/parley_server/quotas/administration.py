@@ -78,10 +78,7 @@ class BudgetAdministration:
         limits = budget.held()
         requests = [each for each in limits if each.measure is Measure.REQUESTS_PER_MINUTE]
         others = [each for each in limits if each.measure is not Measure.REQUESTS_PER_MINUTE]
-        counted = [
-            BudgetUse(each.measure, each.amount, max(each.amount - self._quotas.requests_left(each), 0))
-            for each in requests
-        ]
+        counted = map(self._quotas.requests_used, requests)
         return (*counted, *(await self._stored.uses(others) if others else ()))
 
     async def _load(self) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from parley_server.domain.budget import BudgetUse
 from parley_server.domain.context import RequestContext
 from parley_server.domain.quota import OF_RUNS, SPENDING, Consumer, Limit, Measure, QuotaRule, effective_limits
 from parley_server.quotas.request_rate import RequestRates
@@ -38,9 +39,10 @@ class Quotas:
         if self._limits_requests and (limits := self._request_limits(context)):
             self._rates.take(limits)
 
-    def requests_left(self, limit: Limit) -> int:
-        """Return how many requests a limit leaves room for now."""
-        return self._rates.left(limit)
+    def requests_used(self, limit: Limit) -> BudgetUse:
+        """Return how much of a limit on requests is used."""
+        used = self._rates.counted(limit)
+        return BudgetUse(limit.measure, limit.amount, used, max(limit.burst - used, 0))
 
     def limits(self, context: RequestContext, model: str = "") -> tuple[Limit, ...]:
         """Return all limits that hold for a call, of a model where one is named."""

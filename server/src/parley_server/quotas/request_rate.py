@@ -45,11 +45,11 @@ class RequestRates:
         if len(self._empty_at) > self._sweep_above:
             self._sweep(now)
 
-    def left(self, limit: Limit) -> int:
-        """Return how many requests a limit leaves room for now."""
+    def counted(self, limit: Limit) -> int:
+        """Return how many requests a limit still counts: with `limit.burst` of them it leaves no room."""
         now = self._clock()
         ahead = max(self._empty_at.get((limit.rule, limit.subject), now) - now, 0)
-        return max(limit.burst - -(-ahead // _interval_ns(limit)), 0)
+        return -(-ahead // _interval_ns(limit))
 
     def _wait_ns(self, limit: Limit, now: int) -> int:
         """Return how long a request has to wait; 0 or less: not at all."""

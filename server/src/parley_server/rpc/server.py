@@ -50,9 +50,9 @@ def _admission(authenticator: Authenticator, policy: AccessPolicy, checks: CallC
         # Nobody may learn by the errors below about methods that are not for him.
         PolicyEnforcement(policy),
         # What nobody may ask costs nobody anything; and no message is read for whoever asks too often.
-        *(() if checks.requests is None else (RequestQuota(checks.requests),)),
+        *(() if checks.quotas is None else (RequestQuota(checks.quotas),)),
         # The first that may read the store for a call, so behind all that refuses calls.
-        AccountBinder(checks.accounts),
+        *(() if checks.accounts is None else (AccountBinder(checks.accounts),)),
     )
 
 

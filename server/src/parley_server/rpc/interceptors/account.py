@@ -1,52 +1,20 @@
 """The user's account: whether anything may be done for him, and the zone and language a claim leaves open."""
 
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from parley_server.domain.account import AccountDefaults
+from parley_server.accounts.cache import AccountCache
 from parley_server.rpc.call import Call, Handler, Method, present
 
 T = TypeVar("T")
 
 # Says how far an erasure has come.
 ERASE = "/parley.v1.AccountService/EraseAccount"
-_NOTHING = AccountDefaults()
-
-
-class Accounts(Protocol):
-    """What is known of accounts."""
-
-    def require_open(self, user_id: str) -> None:
-        """Let a call for a user pass. Raises AccountErasingError."""
-        ...
-
-    def recall(self, user_id: str) -> AccountDefaults | None:
-        """Return what is known of a user; None where it has to be looked up."""
-        ...
-
-    async def find(self, user_id: str) -> AccountDefaults:
-        """Look a user up. Raises StorageUnavailableError."""
-        ...
-
-
-class NoAccounts:
-    """Implements `Accounts` where nobody has any."""
-
-    def require_open(self, user_id: str) -> None:
-        """Let every call pass."""
-
-    def recall(self, user_id: str) -> AccountDefaults:  # noqa: ARG002  # the interface's
-        """Return nothing."""
-        return _NOTHING
-
-    async def find(self, user_id: str) -> AccountDefaults:  # noqa: ARG002  # the interface's
-        """Return nothing."""
-        return _NOTHING
 
 
 class AccountBinder:
     """Completes the context by the account of its user; what the claim says itself wins."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: AccountCache) -> None:
         self._accounts = accounts
 
     def wrap(self, method: Method, inner: Handler[T]) -> Handler[T]:

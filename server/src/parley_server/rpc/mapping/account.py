@@ -3,13 +3,11 @@
 from parley.v1 import account_pb2 as pb
 from parley.v1 import account_service_pb2 as service_pb
 
-from parley_server.domain.account import Account, AccountChanges, QuietHours
+from parley_server.domain.account import CHANGEABLE, Account, AccountChanges, QuietHours
 from parley_server.domain.context import is_locale, is_time_zone
 from parley_server.domain.errors import InvalidRequestError, Violation
 from parley_server.rpc.mapping.text import refuse_nul
 from parley_server.rpc.mapping.timestamps import optional_timestamp
-
-_CHANGEABLE = frozenset({"display_name", "locale", "quiet_hours", "time_zone"})
 
 
 def write_account(account: Account) -> pb.Account:
@@ -33,8 +31,8 @@ def read_account_changes(request: service_pb.UpdateAccountRequest) -> AccountCha
     """Return what the mask names. Raises InvalidRequestError for another path, and for a value that is none."""
     named, given = frozenset(request.update_mask.paths), request.account
     # The rule on the mask lets what is inside of these pass.
-    if not named <= _CHANGEABLE:
-        raise InvalidRequestError.of("update_mask", f"must name only {', '.join(sorted(_CHANGEABLE))}")
+    if not named <= CHANGEABLE:
+        raise InvalidRequestError.of("update_mask", f"must name only {', '.join(sorted(CHANGEABLE))}")
     refuse_nul({"account.display_name": [given.display_name if "display_name" in named else ""]})
     if faults := list(_faults(named, given)):
         raise InvalidRequestError.of_all(faults)

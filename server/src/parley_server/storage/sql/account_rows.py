@@ -1,6 +1,6 @@
 """What an export tells as rows: the tables that have a user and no listing of their own, driven by their columns.
 
-Every table with a user is in one of the groups below; a test says which is not.
+What other tables have of a user is told by the listings, or not at all; a test holds which.
 """
 
 import json
@@ -18,23 +18,6 @@ from parley_server.storage.sql.tables import api_keys, conversations, notes, rem
 
 # In the order they are told. What is binary is left out: hashes, all of it.
 TOLD_AS_ROWS: Sequence[Table] = (notes, remembered_approvals, api_keys, usage_days, request_ids)
-# What the listings of conversations, runs, approvals and calls tell.
-TOLD_BY_LISTINGS = frozenset(
-    {
-        "accounts",
-        "approvals",
-        "conversations",
-        "messages",
-        "runs",
-        "tool_call_resolutions",
-        "tool_calls",
-        "tool_results",
-    }
-)
-# Words of what is told, for the search; that somebody is erased, of whom nothing is told any more; and what calls of
-# models take of limits for a while, of which the usage is told.
-NOT_TOLD = frozenset({"search_texts", "erasures", "quota_holds"})
-
 PAGE_ROWS = 200
 _TIME = "_time"
 _JSON = "_json"

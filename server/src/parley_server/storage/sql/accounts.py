@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from parley_server.domain.account import Account, AccountChanges, AccountDefaults, QuietHours
+from parley_server.domain.account import CHANGEABLE, Account, AccountChanges, AccountDefaults, QuietHours
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import EtagMismatchError
 from parley_server.storage.account_repository import ExportedRow
@@ -46,7 +46,7 @@ class SqlAccountRepository:
                 raise EtagMismatchError("account")
             values = _columns(changes) | {"update_time": now, "revision": revision + 1}
             if found is None:
-                empty = _columns(AccountChanges(frozenset(_FIELDS)))
+                empty = _columns(AccountChanges(CHANGEABLE))
                 connection.execute(insert(accounts).values(user_id=self._user_id, create_time=now, **(empty | values)))
             else:
                 connection.execute(update(accounts).where(accounts.c.user_id == self._user_id).values(**values))
@@ -80,9 +80,6 @@ def _quiet_columns(hours: QuietHours | None) -> dict[str, object]:
         "quiet_start_minute": None if hours is None else hours.start_minute,
         "quiet_end_minute": None if hours is None else hours.end_minute,
     }
-
-
-_FIELDS = ("display_name", "time_zone", "locale", "quiet_hours")
 
 
 def _columns(changes: AccountChanges) -> dict[str, object]:

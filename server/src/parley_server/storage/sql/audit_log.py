@@ -20,13 +20,13 @@ from parley_server.storage.sql.writer import Writes
 # What one transaction of a truncation takes away.
 TRUNCATED_ROWS = 2000
 
-_HEAD = select(audit_log.c.position, audit_log.c.mac).order_by(audit_log.c.position.desc()).limit(1)
+HEAD = select(audit_log.c.position, audit_log.c.mac).order_by(audit_log.c.position.desc()).limit(1)
+FIRST = select(audit_log.c.position).order_by(audit_log.c.position).limit(1)
 _INSERT = insert(audit_log)
-_FIRST = select(audit_log.c.position).order_by(audit_log.c.position).limit(1)
 _FIRST_YOUNG = select(func.min(audit_log.c.position)).where(
     audit_log.c.position < bindparam("end"), audit_log.c.time >= bindparam("before")
 )
-_LAST_BEFORE = _HEAD.where(audit_log.c.position < bindparam("end"))
+_LAST_BEFORE = HEAD.where(audit_log.c.position < bindparam("end"))
 
 
 class SqlAuditLog:
@@ -75,7 +75,7 @@ class SqlAuditLog:
         return position
 
     def _truncate(self, connection: Connection, before: datetime) -> int:
-        start = first(connection, _FIRST, {})
+        start = first(connection, FIRST, {})
         if start is None:
             return 0
         start_position = cast("int", start[0])
@@ -93,7 +93,7 @@ class SqlAuditLog:
 
 def append(connection: Connection, chain: AuditChain, entries: Sequence[AuditEntry]) -> AuditHead:
     """Put entries, one at least, behind the last one, in the caller's transaction; return the new head."""
-    head = _head(first(connection, _HEAD, {}))
+    head = _head(first(connection, HEAD, {}))
     rows = []
     for entry in entries:
         recorded = chain.follow(head, entry)

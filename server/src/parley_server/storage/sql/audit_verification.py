@@ -7,6 +7,7 @@ from sqlalchemy import bindparam, select
 from parley_server.domain.audit import TRUNCATE, AuditHead, AuditProblem, AuditReport, RecordedEntry
 from parley_server.domain.audit_chain import BEFORE_ALL, AuditChain, ChainCheck
 from parley_server.domain.errors import StorageUnavailableError
+from parley_server.storage.sql.audit_log import FIRST, HEAD
 from parley_server.storage.sql.audit_rows import UnreadableEntryError, entry_of_row
 from parley_server.storage.sql.database import Reader, Row
 from parley_server.storage.sql.rows import blob, number
@@ -21,8 +22,6 @@ _BEHIND = (
     .limit(bindparam("limit"))
 )
 _AT = select(audit_log.c.position, audit_log.c.mac).where(audit_log.c.position == bindparam("position"))
-_FIRST = select(audit_log.c.position).order_by(audit_log.c.position).limit(1)
-_LAST = select(audit_log.c.position, audit_log.c.mac).order_by(audit_log.c.position.desc()).limit(1)
 _TRUNCATION = (
     select(audit_log.c.object_id).where(audit_log.c.action == TRUNCATE).order_by(audit_log.c.about.desc()).limit(1)
 )
@@ -37,7 +36,7 @@ class AuditReader:
 
     async def head(self) -> AuditHead | None:
         """Return the newest entry's head; None: there is no entry."""
-        return _head(await self._reader.fetch(_LAST))
+        return _head(await self._reader.fetch(HEAD))
 
     async def entries(self, after: int = 0) -> AsyncIterator[RecordedEntry]:
         """Yield all entries behind the position `after`. Raises UnreadableEntryError at one that is none."""
@@ -79,7 +78,7 @@ class AuditReader:
         return check.report()
 
     async def _first(self) -> int:
-        rows = await self._reader.fetch(_FIRST)
+        rows = await self._reader.fetch(FIRST)
         return number(rows[0], "position") if rows else 1
 
     async def _before(self, position: int) -> AuditHead | None:

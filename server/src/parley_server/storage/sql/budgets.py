@@ -1,6 +1,7 @@
 """Budgets on any engine."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
@@ -52,10 +53,7 @@ class SqlBudgetRepository:
         now = self._clock()
 
         def tx(connection: Connection) -> tuple[BudgetUse, ...]:
-            return tuple(
-                BudgetUse(each.measure, each.amount, room_of(connection, each, now).used, reset_of(each.measure, now))
-                for each in limits
-            )
+            return tuple(_use_of(connection, each, now) for each in limits)
 
         # The writer's connection, where what is under way counts, too.
         return await self._writes.run(tx)
@@ -71,6 +69,11 @@ class SqlBudgetRepository:
             "revision": max(now, former_revision + 1),
             "update_time": now,
         }
+
+
+def _use_of(connection: Connection, limit: Limit, now: datetime) -> BudgetUse:
+    used = room_of(connection, limit, now).used
+    return BudgetUse(limit.measure, limit.amount, used, max(limit.amount - used, 0), reset_of(limit.measure, now))
 
 
 def _is(budget: Budget) -> ColumnElement[bool]:

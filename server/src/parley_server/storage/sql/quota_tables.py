@@ -32,6 +32,10 @@ usage_days = Table(
     Index(None, "day"),
 )
 
+# The columns that tell whose usage a row is, and those that count it, as they stand in the table.
+KEY = tuple(column.name for column in usage_days.primary_key.columns)
+COUNTS = tuple(column.name for column in usage_days.columns if column.name not in KEY)
+
 # What model calls take of limits: an estimate while a call is under way, and what it used for as long as that counts.
 quota_holds = Table(
     "quota_holds",

@@ -100,25 +100,14 @@ class SqliteDatabase:
 
     async def transaction(self, tx: Callable[[Connection], T]) -> T:
         """Run `tx` on the writer thread; see `Database.transaction`."""
-        done: asyncio.Future[T] = self._loop.create_future()
 
-        def job(connection: Connection) -> None:
-            try:
-                with transaction(connection):
-                    result = tx(connection)
-                    _require_files(connection, self._path)
-            except BaseException as error:  # noqa: BLE001  # handed to the waiter, whatever it is
-                end_if_unsynced(error, self._end)
-                self._loop.call_soon_threadsafe(_break, done, error)
-            else:
-                self._loop.call_soon_threadsafe(_settle, done, result)
-                self._checkpoints.note_commit(connection)
+        def work(connection: Connection) -> T:
+            with transaction(connection):
+                result = tx(connection)
+                _require_files(connection, self._path)
+            return result
 
-        self._jobs.put(job)
-        try:
-            return await done
-        except Exception as error:
-            raise _translate(error) from error
+        return await self._on_writer(work, self._checkpoints.note_commit)
 
     async def fetch(
         self, statement: ClauseElement, parameters: Mapping[str, object] | None = None, acting: Acting = OPERATOR
@@ -138,25 +127,35 @@ class SqliteDatabase:
 
     async def scrub(self, *, is_thorough: bool = False) -> None:
         """Write the file anew, and empty the log; see `Database.scrub`."""
-        done: asyncio.Future[bool] = self._loop.create_future()
+
+        def work(connection: Connection) -> bool:
+            vacuum(connection, self._path, is_thorough=is_thorough)
+            return self._checkpoints.try_to_empty_log(connection)
+
+        if not await self._on_writer(work):
+            raise StorageUnavailableError
+
+    async def _on_writer(
+        self, work: Callable[[Connection], T], afterwards: Callable[[Connection], None] = lambda _: None
+    ) -> T:
+        """Do some work on the writer thread, and what comes afterwards once its outcome is on its way to the loop."""
+        done: asyncio.Future[T] = self._loop.create_future()
 
         def job(connection: Connection) -> None:
             try:
-                vacuum(connection, self._path, is_thorough=is_thorough)
-                is_empty = self._checkpoints.try_to_empty_log(connection)
-            except Exception as error:  # noqa: BLE001  # handed to the waiter
+                result = work(connection)
+            except BaseException as error:  # noqa: BLE001  # handed to the waiter, whatever it is
                 end_if_unsynced(error, self._end)
                 self._loop.call_soon_threadsafe(_break, done, error)
             else:
-                self._loop.call_soon_threadsafe(_settle, done, is_empty)
+                self._loop.call_soon_threadsafe(_settle, done, result)
+                afterwards(connection)
 
         self._jobs.put(job)
         try:
-            is_empty = await done
+            return await done
         except Exception as error:
             raise _translate(error) from error
-        if not is_empty:
-            raise StorageUnavailableError
 
     async def _open_reader(self, opening: Callable[[Path, float], sqlite3.Connection]) -> aiosqlite.Connection:
         opened = aiosqlite.Connection(partial(opening, self._path, BUSY_TIMEOUT_S), _ROWS_AT_ONCE)

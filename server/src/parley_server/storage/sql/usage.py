@@ -10,22 +10,11 @@ from parley_server.domain.usage_report import UsageGrouping, UsageQuery, UsageSu
 from parley_server.storage.page import Page, PageRequest
 from parley_server.storage.sql.database import Reader, Row
 from parley_server.storage.sql.paging import PageTokens
-from parley_server.storage.sql.quota_tables import usage_days
+from parley_server.storage.sql.quota_tables import COUNTS, usage_days
 from parley_server.storage.sql.rows import number, string
 
 _EPOCH = date(1970, 1, 1)
-_SUMMED = (
-    "input_tokens",
-    "cached_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "model_calls",
-    "tool_calls",
-    "cost_micros",
-    "unpriced_calls",
-    "runs",
-)
-_SUMS = tuple(func.sum(usage_days.c[name]).label(name) for name in _SUMMED)
+_SUMS = tuple(func.sum(usage_days.c[name]).label(name) for name in COUNTS)
 
 
 class SqlUsageRepository:
@@ -72,7 +61,7 @@ def _sum_of(row: Row, group_by: frozenset[UsageGrouping]) -> UsageSum:
         return string(row, grouping.value) if grouping in group_by else ""
 
     # A sum of whole numbers is a decimal on PostgreSQL.
-    counts = {name: int(number(row, name)) for name in _SUMMED}
+    counts = {name: int(number(row, name)) for name in COUNTS}
     currency_code = string(row, "currency_code")
     return UsageSum(
         usage=Usage(

@@ -4,17 +4,16 @@ Else whoever erases himself would give back what he took of the limits of his se
 """
 
 from collections.abc import Collection, Iterable
-from operator import add
 from typing import cast
 
 from sqlalchemy import Connection, delete, select, tuple_, update
 
-from parley_server.domain.principal import SERVICE_PREFIX
+from parley_server.domain.principal import SERVICE_PREFIX, PrincipalKind
 from parley_server.storage.sql.database import Row
-from parley_server.storage.sql.quota_tables import quota_holds, usage_days
+from parley_server.storage.sql.quota_tables import COUNTS, KEY, quota_holds, usage_days
 from parley_server.storage.sql.rows import string
 from parley_server.storage.sql.tables import api_keys
-from parley_server.storage.sql.usage_writes import COUNTS, KEY, add_to_days
+from parley_server.storage.sql.usage_writes import Counts, Key, add_to_days
 
 # No user is called so, nor any caller.
 NOBODY = "-"
@@ -30,21 +29,17 @@ def disown_some(connection: Connection, user_id: str, limit: int) -> int:
 def _disown_days(connection: Connection, user_id: str, limit: int) -> int:
     his = select(usage_days).where(usage_days.c.user_id == user_id).limit(limit)
     rows: list[Row] = [dict(row) for row in connection.execute(his).mappings()]
-    totals: dict[tuple[str | int, ...], tuple[int, ...]] = {}
-    kept = _keys_of_services(connection, rows)
-    for row in rows:
-        anonymous = {**row, **_without_name(row, kept)}
-        key = tuple(cast("str | int", anonymous[name]) for name in KEY)
-        counts = tuple(cast("int", row[name]) for name in COUNTS)
-        totals[key] = tuple(map(add, totals[key], counts)) if key in totals else counts
     if rows:
-        connection.execute(
-            delete(usage_days).where(
-                usage_days.c.user_id == user_id, _DAY_KEY.in_([tuple(row[name] for name in KEY) for row in rows])
-            )
-        )
-        add_to_days(connection, totals)
+        keys = [tuple(row[name] for name in KEY) for row in rows]
+        connection.execute(delete(usage_days).where(usage_days.c.user_id == user_id, _DAY_KEY.in_(keys)))
+        kept = _keys_of_services(connection, rows)
+        add_to_days(connection, (_anonymous(row, kept) for row in rows))
     return len(rows)
+
+
+def _anonymous(row: Row, kept: Collection[str]) -> tuple[Key, Counts]:
+    key = {**row, **_without_name(row, kept)}
+    return tuple(cast("str | int", key[name]) for name in KEY), tuple(cast("int", row[name]) for name in COUNTS)
 
 
 def _disown_holds(connection: Connection, user_id: str, limit: int) -> int:

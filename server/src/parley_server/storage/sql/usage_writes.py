@@ -3,7 +3,7 @@
 A step whose event is not stored is counted neither in its run nor here; one whose event is stored, in both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import add
 
 from sqlalchemy import Connection, bindparam, delete, text, update
@@ -14,7 +14,7 @@ from parley_server.storage.sql import journal
 from parley_server.storage.sql.database import to_micros
 from parley_server.storage.sql.driver import driver_of
 from parley_server.storage.sql.live_run import CountedUse, Sealed
-from parley_server.storage.sql.quota_tables import quota_holds, usage_days
+from parley_server.storage.sql.quota_tables import COUNTS, KEY, quota_holds
 from parley_server.storage.sql.statements import write
 
 DAY_MICROS = 86_400_000_000
@@ -24,8 +24,6 @@ MAX_MODEL_CHARACTERS = 128
 # Far more than any call has; so that no sum of what model servers say leaves the columns.
 _MOST = 2**44
 
-KEY = tuple(column.name for column in usage_days.primary_key.columns)
-COUNTS = tuple(column.name for column in usage_days.columns if column.name not in KEY)
 _COLUMNS = (*KEY, *COUNTS)
 # The same words on both engines, which SQLAlchemy has two statements for.
 _SQL = (
@@ -49,10 +47,10 @@ _CHARGE_ALL = (
 )
 _RELEASE = delete(quota_holds).where(quota_holds.c.hold_id == bindparam("of_hold"))
 
-# A row of `usage_days`: the values of its key, and its counts, in the order of the columns.
-_Key = tuple[str | int, ...]
-_Counts = tuple[int, ...]
-_ONE_RUN: _Counts = tuple(int(name == "runs") for name in COUNTS)
+# A row of `usage_days`: the values of KEY and of COUNTS, in their order.
+Key = tuple[str | int, ...]
+Counts = tuple[int, ...]
+_ONE_RUN: Counts = tuple(int(name == "runs") for name in COUNTS)
 
 
 def day_of(micros: int) -> int:
@@ -63,18 +61,19 @@ def day_of(micros: int) -> int:
 def record(connection: Connection, batches: Sequence[Sealed]) -> None:
     """Add what the batches' events tell was consumed, and settle what was held for it."""
     batches = [each for each in batches if (each.uses or each.is_end) and not _is_counted(connection, each)]
-    totals: dict[_Key, _Counts] = {}
-    for key, counts in (entry for batch in batches for entry in _entries(batch)):
-        before = totals.get(key)
-        totals[key] = counts if before is None else tuple(map(add, before, counts))
-    if totals:
-        add_to_days(connection, totals)
+    add_to_days(connection, (entry for batch in batches for entry in _entries(batch)))
     for batch in batches:
         _settle(connection, batch)
 
 
-def add_to_days(connection: Connection, totals: Mapping[tuple[str | int, ...], tuple[int, ...]]) -> None:
-    """Add counts, in the order of COUNTS, to the rows of these keys, in the order of KEY."""
+def add_to_days(connection: Connection, entries: Iterable[tuple[Key, Counts]]) -> None:
+    """Add counts to the rows of their keys, each row once."""
+    totals: dict[Key, Counts] = {}
+    for key, counts in entries:
+        before = totals.get(key)
+        totals[key] = counts if before is None else tuple(map(add, before, counts))
+    if not totals:
+        return
     rows = [dict(zip(_COLUMNS, (*key, *counts), strict=True)) for key, counts in totals.items()]
     if connection.dialect.name == "postgresql":
         connection.execute(_ADD, rows)
@@ -93,7 +92,7 @@ def _is_counted(connection: Connection, batch: Sealed) -> bool:
     return batch.is_retry and journal.is_there_twice(connection, batch)
 
 
-def _entries(batch: Sealed) -> Iterator[tuple[_Key, _Counts]]:
+def _entries(batch: Sealed) -> Iterator[tuple[Key, Counts]]:
     for use in batch.uses:
         yield _key(batch, use.model, use.usage.currency_code), _counts_of(use.usage)
     if batch.is_end:
@@ -102,13 +101,13 @@ def _entries(batch: Sealed) -> Iterator[tuple[_Key, _Counts]]:
         yield _key(batch, batch.uses[-1].model if batch.uses else batch.live.model, currency_code), _ONE_RUN
 
 
-def _key(batch: Sealed, model: str, currency_code: str) -> _Key:
+def _key(batch: Sealed, model: str, currency_code: str) -> Key:
     consumer, day = batch.live.consumer, day_of(to_micros(batch.time))
     model = model[:MAX_MODEL_CHARACTERS]
     return consumer.user_id, day, consumer.principal, consumer.credential_id, model, currency_code
 
 
-def _counts_of(usage: Usage) -> _Counts:
+def _counts_of(usage: Usage) -> Counts:
     counts = (
         usage.input_tokens,
         usage.cached_input_tokens,
