@@ -91,21 +91,26 @@ def table(place: Place, model: type[BaseModel], written: dict[type[BaseModel], P
     written[model] = place
     summary = inspect.getdoc(model) or ""
     yield _sentence(summary.removeprefix(f"`{header(place)}`: ")) + "\n"
-    yield "| key | variable | value | default | meaning |"
-    yield "| --- | --- | --- | --- | --- |"
+    if rows := list(_rows(place, model)):
+        yield "| key | variable | value | default | meaning |"
+        yield "| --- | --- | --- | --- | --- |"
+        yield from rows
+        yield ""
+    for key, below in sub_tables(model).items():
+        yield from table((*place, key), below, written)
+
+
+def _rows(place: Place, model: type[BaseModel]) -> Iterator[str]:
+    """Yield a line for each setting of a table, not of those in it."""
     meanings = meanings_of(model)
     secrets = secret_keys(place[0], model)
     schema = _properties(model)
-    inner = sub_tables(model)
     for key, field in model.model_fields.items():
-        if key not in inner:
+        if key not in sub_tables(model):
             fall_back = f"; else `{FALL_BACKS[key]}`" if place == ("model",) and key in FALL_BACKS else ""
             secret = f"*secret* (also `{key}{FILE_SUFFIX}`). " if key in secrets else ""
             name = f"`{variable((*place, key))}`{fall_back}"
             yield f"| `{key}` | {name} | {_value(schema[key])} | {_default(place, field)} | {secret}{meanings[key]} |"
-    yield ""
-    for key, below in inner.items():
-        yield from table((*place, key), below, written)
 
 
 def meanings_of(model: type[BaseModel]) -> dict[str, str]:
@@ -158,7 +163,7 @@ def _value(schema: dict[str, object]) -> str:
     most = schema.get("maximum")
     if least is None:
         return kind
-    return f"{kind}, {'above' if 'exclusiveMinimum' in schema else 'from'} {least:g} to {most:g}"
+    return f"{kind}, {'above' if 'exclusiveMinimum' in schema else 'from'} {least:,.15g} to {most:,.15g}"
 
 
 def _default(place: Place, field: FieldInfo) -> str:

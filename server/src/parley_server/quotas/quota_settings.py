@@ -11,10 +11,10 @@ from parley_server.domain.quota import QuotaLimits, QuotaRule
 
 _PLACES = 6
 _MAX_COST = 1_000_000_000
-_MAX_COUNT = 2**40
 
 _Rate = Annotated[int, Field(ge=1, le=1_000_000)]
-_Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
+_Runs = Annotated[int, Field(ge=0, le=1_000_000)]
+_Tokens = Annotated[int, Field(ge=0, le=2**40)]
 _Cost = Annotated[
     Decimal,
     Field(ge=0, le=_MAX_COST, decimal_places=_PLACES, allow_inf_nan=False),
@@ -23,7 +23,7 @@ _Cost = Annotated[
 
 
 class LimitSettings(BaseModel):
-    """`[quotas.each_user]`, `[quotas.each_service]`: what each of them may use. What is not set is not limited."""
+    """`[quotas.each_user]`: what each of them may use. What is not set is not limited."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,11 +33,11 @@ class LimitSettings(BaseModel):
     request_burst: _Rate | None = None
     """How many of them may come at once; not set: as many as a minute has."""
 
-    concurrent_runs: _Count | None = None
+    concurrent_runs: _Runs | None = None
     """How many runs may be unfinished at once: those at work, those that wait their turn and those that wait for an
     approval."""
 
-    tokens_per_minute: _Count | None = None
+    tokens_per_minute: _Tokens | None = None
     """How many tokens calls of models may use in any 60 seconds, those sent and those made. Before a call its tokens
     are estimated, afterwards they are counted."""
 
