@@ -12,7 +12,7 @@ from pathlib import Path
 import parley.v1
 from google.protobuf.descriptor import MethodDescriptor
 from parley_server.auth.policy import MethodWithoutRuleError, Rule
-from parley_server.domain.principal import ALL_SCOPES
+from parley_server.domain.principal import ALL_SCOPES, SERVICE_SCOPES, USER_SCOPES
 from parley_server.rpc.service import rule_of
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "access.md"
@@ -91,8 +91,10 @@ def _table(rules: dict[MethodDescriptor, Rule]) -> Iterator[str]:
 
 def _scopes(rules: dict[MethodDescriptor, Rule]) -> Iterator[str]:
     yield "## Scopes\n"
-    yield "A key that is made without scopes gets every one of these but `admin`. A tool may ask for its own,"
-    yield "`tool:` and a word (`tool:refunds`): keys have it that were given it by name; the local user has them all.\n"
+    users_alone = " nor ".join(f"`{scope}`" for scope in sorted(USER_SCOPES - SERVICE_SCOPES))
+    yield "A key that is made without scopes gets every one of these but `admin`; that of a service gets"
+    yield f"neither {users_alone}. A tool may ask for its own, `tool:` and a word (`tool:refunds`):"
+    yield "keys have it that were given it by name; the local user has them all.\n"
     yield "| scope | opens |"
     yield "| --- | --- |"
     for scope in sorted(ALL_SCOPES):

@@ -96,9 +96,9 @@ class AccountServiceServicer(object):
         is stopped meanwhile: his runs are cancelled and end, then his conversations, runs, results, approvals, notes, keys,
         request ids and his account go, and the bytes of them leave the server's files. Until it is done every other call
         for him is FAILED_PRECONDITION `ACCOUNT_ERASING`. What stays is the audit log, which names users and has nothing of
-        what they wrote, and how much was used, without his name. Backups are the operator's. Erasing again is no error. The scope `account:erase` is one that
-        services have only where it is given to them by name. A server that lacks the feature `erase_account` answers
-        UNIMPLEMENTED.
+        what they wrote, and how much was used, without his name. Backups are the operator's. Erasing again is no error. The
+        scope `account:erase` is one that services have only where it is given to them by name. A server that lacks the
+        feature `erase_account` answers UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

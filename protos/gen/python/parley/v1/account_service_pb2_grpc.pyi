@@ -56,9 +56,9 @@ class AccountServiceStub:
     is stopped meanwhile: his runs are cancelled and end, then his conversations, runs, results, approvals, notes, keys,
     request ids and his account go, and the bytes of them leave the server's files. Until it is done every other call
     for him is FAILED_PRECONDITION `ACCOUNT_ERASING`. What stays is the audit log, which names users and has nothing of
-    what they wrote, and how much was used, without his name. Backups are the operator's. Erasing again is no error. The scope `account:erase` is one that
-    services have only where it is given to them by name. A server that lacks the feature `erase_account` answers
-    UNIMPLEMENTED.
+    what they wrote, and how much was used, without his name. Backups are the operator's. Erasing again is no error. The
+    scope `account:erase` is one that services have only where it is given to them by name. A server that lacks the
+    feature `erase_account` answers UNIMPLEMENTED.
     """
 
 @_typing.type_check_only
@@ -89,9 +89,9 @@ class AccountServiceAsyncStub(AccountServiceStub):
     is stopped meanwhile: his runs are cancelled and end, then his conversations, runs, results, approvals, notes, keys,
     request ids and his account go, and the bytes of them leave the server's files. Until it is done every other call
     for him is FAILED_PRECONDITION `ACCOUNT_ERASING`. What stays is the audit log, which names users and has nothing of
-    what they wrote, and how much was used, without his name. Backups are the operator's. Erasing again is no error. The scope `account:erase` is one that
-    services have only where it is given to them by name. A server that lacks the feature `erase_account` answers
-    UNIMPLEMENTED.
+    what they wrote, and how much was used, without his name. Backups are the operator's. Erasing again is no error. The
+    scope `account:erase` is one that services have only where it is given to them by name. A server that lacks the
+    feature `erase_account` answers UNIMPLEMENTED.
     """
 
 class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -143,9 +143,9 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         is stopped meanwhile: his runs are cancelled and end, then his conversations, runs, results, approvals, notes, keys,
         request ids and his account go, and the bytes of them leave the server's files. Until it is done every other call
         for him is FAILED_PRECONDITION `ACCOUNT_ERASING`. What stays is the audit log, which names users and has nothing of
-        what they wrote, and how much was used, without his name. Backups are the operator's. Erasing again is no error. The scope `account:erase` is one that
-        services have only where it is given to them by name. A server that lacks the feature `erase_account` answers
-        UNIMPLEMENTED.
+        what they wrote, and how much was used, without his name. Backups are the operator's. Erasing again is no error. The
+        scope `account:erase` is one that services have only where it is given to them by name. A server that lacks the
+        feature `erase_account` answers UNIMPLEMENTED.
         """
 
 def add_AccountServiceServicer_to_server(servicer: AccountServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -127,8 +127,8 @@ class CreateApiKeyRequest(_message.Message):
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """scopes are what the key may do, for example `runs:read`. At most 32; one that no rpc asks for is INVALID_ARGUMENT,
-        unless it is a tool's, `tool:` and a word. Empty: every scope but `admin` and those of tools,
-        and for a service but `approvals:decide`, too.
+        unless it is a tool's, `tool:` and a word. Empty: every scope but `admin` and those of tools, and for a service but
+        `approvals:decide` and `account:erase`, too.
         """
 
     @_builtins.property

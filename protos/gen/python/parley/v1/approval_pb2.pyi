@@ -74,9 +74,9 @@ class _ApprovalRememberEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Appr
     APPROVAL_REMEMBER_ONCE: _ApprovalRemember.ValueType  # 1
     """APPROVAL_REMEMBER_ONCE: for this call."""
     APPROVAL_REMEMBER_CONVERSATION: _ApprovalRemember.ValueType  # 2
-    """APPROVAL_REMEMBER_CONVERSATION, not for an approval with a question: for this call, and, whatever their arguments, for all later calls of the tool in
-    the conversation, as long as the tool is described as it was. It is forgotten with the conversation, and no fork
-    of the conversation inherits it.
+    """APPROVAL_REMEMBER_CONVERSATION, not for an approval with a question: for this call, and, whatever their arguments,
+    for all later calls of the tool in the conversation, as long as the tool is described as it was. It is forgotten
+    with the conversation, and no fork of the conversation inherits it.
     """
 
 class ApprovalRemember(_ApprovalRemember, metaclass=_ApprovalRememberEnumTypeWrapper):
@@ -87,9 +87,9 @@ APPROVAL_REMEMBER_UNSPECIFIED: ApprovalRemember.ValueType  # 0
 APPROVAL_REMEMBER_ONCE: ApprovalRemember.ValueType  # 1
 """APPROVAL_REMEMBER_ONCE: for this call."""
 APPROVAL_REMEMBER_CONVERSATION: ApprovalRemember.ValueType  # 2
-"""APPROVAL_REMEMBER_CONVERSATION, not for an approval with a question: for this call, and, whatever their arguments, for all later calls of the tool in
-the conversation, as long as the tool is described as it was. It is forgotten with the conversation, and no fork
-of the conversation inherits it.
+"""APPROVAL_REMEMBER_CONVERSATION, not for an approval with a question: for this call, and, whatever their arguments,
+for all later calls of the tool in the conversation, as long as the tool is described as it was. It is forgotten
+with the conversation, and no fork of the conversation inherits it.
 """
 Global___ApprovalRemember: _TypeAlias = ApprovalRemember  # noqa: Y015
 

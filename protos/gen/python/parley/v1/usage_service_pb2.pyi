@@ -272,7 +272,9 @@ Global___QuotaLimits: _TypeAlias = QuotaLimits  # noqa: Y015
 
 @_typing.final
 class BudgetUse(_message.Message):
-    """BudgetUse is what is left of one limit. The estimates of calls of models that are under way count as used."""
+    """BudgetUse is what is left of one limit. The estimates of calls of models that are under way count as used, and
+    requests until a minute has made up for them.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -288,7 +290,7 @@ class BudgetUse(_message.Message):
     used: _builtins.int
     """used is how much of it is used. May be above amount, when that was more before or a call used more than was thought."""
     left: _builtins.int
-    """left is how much of it is left."""
+    """left is how much of it is left; of requests, how many may come at once."""
     @_builtins.property
     def reset_time(self) -> _timestamp_pb2.Timestamp:
         """reset_time is when a limit on costs begins anew. Absent for the others."""

@@ -60,8 +60,8 @@ class UsageServiceServicer(object):
 
     def GetUsage(self, request, context):
         """GetUsage returns what was used on the days asked for: by the caller's user, or, with the scope `admin`, by another
-        or all. What a run uses counts from the step that used it, on the day of that step. A server that lacks
-        the feature `get_usage` answers UNIMPLEMENTED.
+        or all. What a run uses counts from the step that used it, on the day of that step. A server that lacks the feature
+        `get_usage` answers UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,8 +78,8 @@ class UsageServiceServicer(object):
     def SetBudget(self, request, context):
         """SetBudget sets the limits of one user, service or key, or of all callers together, from now on; what is used up
         under the old limits is used up under the new ones. A budget without limits is removed. Limits of the server's
-        configuration hold beside it: of all that are for a call the strictest wins. A server that lacks the
-        feature `set_budget` answers UNIMPLEMENTED.
+        configuration hold beside it: of all that are for a call the strictest wins. A server that lacks the feature
+        `set_budget` answers UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,8 +37,8 @@ class UsageServiceStub:
     def __new__(cls, channel: _aio.Channel) -> UsageServiceAsyncStub: ...
     GetUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]
     """GetUsage returns what was used on the days asked for: by the caller's user, or, with the scope `admin`, by another
-    or all. What a run uses counts from the step that used it, on the day of that step. A server that lacks
-    the feature `get_usage` answers UNIMPLEMENTED.
+    or all. What a run uses counts from the step that used it, on the day of that step. A server that lacks the feature
+    `get_usage` answers UNIMPLEMENTED.
     """
     ListBudgets: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.ListBudgetsRequest, _usage_service_pb2.ListBudgetsResponse]
     """ListBudgets returns the limits that hold for the caller, with what is left of them; or, with the scope `admin` and
@@ -47,8 +47,8 @@ class UsageServiceStub:
     SetBudget: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.SetBudgetRequest, _usage_service_pb2.SetBudgetResponse]
     """SetBudget sets the limits of one user, service or key, or of all callers together, from now on; what is used up
     under the old limits is used up under the new ones. A budget without limits is removed. Limits of the server's
-    configuration hold beside it: of all that are for a call the strictest wins. A server that lacks the
-    feature `set_budget` answers UNIMPLEMENTED.
+    configuration hold beside it: of all that are for a call the strictest wins. A server that lacks the feature
+    `set_budget` answers UNIMPLEMENTED.
     """
 
 @_typing.type_check_only
@@ -60,8 +60,8 @@ class UsageServiceAsyncStub(UsageServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]  # type: ignore[assignment]
     """GetUsage returns what was used on the days asked for: by the caller's user, or, with the scope `admin`, by another
-    or all. What a run uses counts from the step that used it, on the day of that step. A server that lacks
-    the feature `get_usage` answers UNIMPLEMENTED.
+    or all. What a run uses counts from the step that used it, on the day of that step. A server that lacks the feature
+    `get_usage` answers UNIMPLEMENTED.
     """
     ListBudgets: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.ListBudgetsRequest, _usage_service_pb2.ListBudgetsResponse]  # type: ignore[assignment]
     """ListBudgets returns the limits that hold for the caller, with what is left of them; or, with the scope `admin` and
@@ -70,8 +70,8 @@ class UsageServiceAsyncStub(UsageServiceStub):
     SetBudget: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.SetBudgetRequest, _usage_service_pb2.SetBudgetResponse]  # type: ignore[assignment]
     """SetBudget sets the limits of one user, service or key, or of all callers together, from now on; what is used up
     under the old limits is used up under the new ones. A budget without limits is removed. Limits of the server's
-    configuration hold beside it: of all that are for a call the strictest wins. A server that lacks the
-    feature `set_budget` answers UNIMPLEMENTED.
+    configuration hold beside it: of all that are for a call the strictest wins. A server that lacks the feature
+    `set_budget` answers UNIMPLEMENTED.
     """
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -86,8 +86,8 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.GetUsageResponse, _abc.Awaitable[_usage_service_pb2.GetUsageResponse]]:
         """GetUsage returns what was used on the days asked for: by the caller's user, or, with the scope `admin`, by another
-        or all. What a run uses counts from the step that used it, on the day of that step. A server that lacks
-        the feature `get_usage` answers UNIMPLEMENTED.
+        or all. What a run uses counts from the step that used it, on the day of that step. A server that lacks the feature
+        `get_usage` answers UNIMPLEMENTED.
         """
 
     @_abc_1.abstractmethod
@@ -108,8 +108,8 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_usage_service_pb2.SetBudgetResponse, _abc.Awaitable[_usage_service_pb2.SetBudgetResponse]]:
         """SetBudget sets the limits of one user, service or key, or of all callers together, from now on; what is used up
         under the old limits is used up under the new ones. A budget without limits is removed. Limits of the server's
-        configuration hold beside it: of all that are for a call the strictest wins. A server that lacks the
-        feature `set_budget` answers UNIMPLEMENTED.
+        configuration hold beside it: of all that are for a call the strictest wins. A server that lacks the feature
+        `set_budget` answers UNIMPLEMENTED.
         """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
