@@ -36,7 +36,7 @@ def main() -> int:
 
 async def _plants(options: argparse.Namespace) -> bool:
     found: list[Caught] = []
-    for plant in PLANTS.values():
+    for plant in [PLANTS[name] for name in options.plant or PLANTS]:
         with tempfile.TemporaryDirectory() as folder:
             found.append(await find_out(plant, Path(folder)))
         print(found[-1].row(), flush=True)
@@ -101,6 +101,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--examples", type=int, default=500, help="of the machine, on each engine")
     parser.add_argument("--users", type=int, default=500)
     parser.add_argument("--streams", type=int, default=20, help="of each user at once")
+    parser.add_argument("--plant", action="append", choices=PLANTS, help="look for this one alone; may be repeated")
     parser.add_argument("--table", type=Path, help="where to write what caught the planted leaks")
     return parser.parse_args()
 

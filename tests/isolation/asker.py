@@ -11,6 +11,9 @@ from parley.v1 import content_pb2, run_pb2
 _PREFIXES = {name: prefix for prefix, name in KINDS.items()}
 # What users say, and what it makes of them; see `isolation.echo_model`.
 PLAIN_COMMANDS = ("say", "say", "mine", "slow", "keep", "find", "big", "ask", "spend", "refuse", "break", "doubt")
+HOST_COMMANDS = ("fetch", "whose", "protest", "linger", "hush")
+# The very same words from everybody: answers may not be kept by them.
+WORDLESS = ("mine", "whose")
 ID_COMMANDS = {"look": "result_id", "forget": "note_id"}
 
 
@@ -93,10 +96,9 @@ class Asker:
 
     def prompt(self) -> content_pb2.ContentPart:
         """Return what the user says: a command, a word of his, and now and then an id of anybody's."""
-        command = self.random.choice([*PLAIN_COMMANDS, *ID_COMMANDS, *ID_COMMANDS])
-        if command == "mine":
-            # The very same words from everybody: answers may not be kept by them.
-            return content_pb2.ContentPart(text="mine")
+        command = self.random.choice([*PLAIN_COMMANDS, *HOST_COMMANDS, *ID_COMMANDS, *ID_COMMANDS])
+        if command in WORDLESS:
+            return content_pb2.ContentPart(text=command)
         text = f"{command} {self.words()}"
         if command in ID_COMMANDS:
             thing_id = self.thing(ID_COMMANDS[command])

@@ -16,6 +16,7 @@ from parley.v1 import conversation_service_pb2 as conversations
 from parley.v1 import delegation_service_pb2 as delegation
 from parley.v1 import tool_service_pb2 as tools
 from parley.v1 import usage_service_pb2 as usage
+from parley_server.domain.principal import ALL_SCOPES, USER_SCOPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +157,16 @@ def _erase(a: Asker) -> Message:
 
 
 def _issue_token(a: Asker) -> Message:
-    user_id = a.random.choice(a.speaker.strangers) if a.random.random() < 0.5 else a.speaker.owner
-    return delegation.IssueDelegationTokenRequest(user_id=user_id, scopes=["runs:read"])
+    user_id = a.random.choice(["", a.speaker.owner, *a.speaker.serves, *a.speaker.serves, *a.speaker.strangers])
+    offered = sorted(ALL_SCOPES if a.random.random() < 0.4 else a.speaker.scopes & USER_SCOPES)
+    request = delegation.IssueDelegationTokenRequest(
+        user_id=user_id,
+        scopes=a.random.sample(offered, a.random.randint(0, len(offered))),
+        audience=a.random.choice(["", "", "", "parley", "elsewhere", "host:desk"]),
+    )
+    if seconds := a.random.choice([0, 1, 1, 2, 300]):
+        request.lifetime.seconds = seconds
+    return request
 
 
 def _usage(a: Asker) -> Message:
@@ -186,6 +195,11 @@ def names_stranger(request: Message, strangers: tuple[str, ...]) -> bool:
     return False
 
 
+def asks_for_all(request: Message) -> bool:
+    """Tell whether a request is for what is of all users together: an administrator's."""
+    return bool(getattr(request, "all", False) or getattr(request, "all_users", False))
+
+
 _BUSY = (Code.FAILED_PRECONDITION, Code.RESOURCE_EXHAUSTED, Code.ALREADY_EXISTS)
 
 CASES: dict[str, Case] = {
@@ -194,7 +208,7 @@ CASES: dict[str, Case] = {
     "AccountService.ExportAccount": _case(lambda _: accounts.ExportAccountRequest()),
     "AccountService.EraseAccount": _case(_erase),
     "AdminService.ListAuditEvents": _of_everybody(lambda a: a.page(admin.ListAuditEventsRequest()), tells_ids=True),
-    "DelegationService.IssueDelegationToken": _case(_issue_token, Code.FAILED_PRECONDITION),
+    "DelegationService.IssueDelegationToken": _case(_issue_token, weight=3),
     # Its keys are the server's own: nobody can revoke one.
     "DelegationService.ListDelegationKeys": _of_everybody(
         lambda a: a.page(delegation.ListDelegationKeysRequest()), tells_ids=True

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from random import Random
 
 import grpc
-from catalogue.door import Caller, issue
+from catalogue.door import Caller
+from isolation.asker import WORDLESS
 from isolation.canary import canary
-from isolation.recording_tools import SLOT
+from isolation.cast import Speaker, user_speaker
 from isolation.stage import Stage
 from parley.v1 import agent_service_pb2 as agents
 from parley.v1 import content_pb2, run_pb2
-from rpc.chassis import Metadata, bearer
 
 CANCELLED = 0.3
 _PATH = "/parley.v1.AgentService/RunAgent"
 # In prompts, tools, notes, errors of tools and of the model.
-_COMMANDS = ("say", "mine", "slow", "keep", "find", "spend", "refuse", "break", "big")
+_COMMANDS = ("say", "mine", "slow", "keep", "find", "spend", "refuse", "break", "big", "fetch", "whose")
 _STREAMS_OF_A_CHANNEL = 80
 _PATIENCE_S = 1200.0
 _MOST_EVENTS = 5
@@ -55,9 +55,9 @@ async def play_crowd(stage: Stage, crowd: Crowd, seed: int = 1) -> Crowd:
     """Let all of them run at once; what crossed is in the stage's world."""
     random = Random(seed)
     admin = Caller(stage.channel)
-    keys = {f"u{n}": bearer(await issue(admin, f"u{n}")) for n in range(crowd.users)}
-    for user_id in keys:
-        _give_secret(stage, user_id, random)
+    speakers = [await user_speaker(admin, "crowd", f"u{n}", ()) for n in range(crowd.users)]
+    for speaker in speakers:
+        stage.give_secret(speaker.owner, random)
     count = -(-crowd.users * crowd.streams // _STREAMS_OF_A_CHANNEL)
     options = (("grpc.use_local_subchannel_pool", 1),)
     async with AsyncExitStack() as stack:
@@ -66,40 +66,29 @@ async def play_crowd(stage: Stage, crowd: Crowd, seed: int = 1) -> Crowd:
             for _ in range(count)
         ]
         begun = time.monotonic()
-        places = ((user_id, key) for _ in range(crowd.streams) for user_id, key in keys.items())
+        places = (speaker for _ in range(crowd.streams) for speaker in speakers)
         await asyncio.gather(
             *(
-                _stream(stage, crowd, channels[n % count], user_id, key, Random(f"{seed} {n}"))
-                for n, (user_id, key) in enumerate(places)
+                _stream(stage, crowd, channels[n % count], speaker, Random(f"{seed} {n}"))
+                for n, speaker in enumerate(places)
             )
         )
         crowd.seconds = time.monotonic() - begun
     stage.look_around()
-    crowd.scanned = {where: stage.world.scanned_bytes[where] for where in ("stream", "model", "tool", "log")}
+    crowd.scanned = {where: stage.world.scanned_bytes[where] for where in ("stream", "model", "tool", "host", "log")}
     return crowd
 
 
-def _give_secret(stage: Stage, user_id: str, random: Random) -> None:
-    secret = canary(user_id, random)
-    stage.world.secrets.add(secret)
-    own = stage.server.data_dir / "credentials" / user_id
-    own.mkdir(parents=True, mode=0o700)
-    (own / SLOT).write_text(secret, encoding="utf-8")
-    (own / SLOT).chmod(0o600)
-
-
-async def _stream(
-    stage: Stage, crowd: Crowd, channel: grpc.aio.Channel, user_id: str, key: Metadata, random: Random
-) -> None:
+async def _stream(stage: Stage, crowd: Crowd, channel: grpc.aio.Channel, speaker: Speaker, random: Random) -> None:
     """Follow one run, to its end or until it is given up; what ends before its first event is asked for again."""
     command = random.choice(_COMMANDS)
-    text = command if command == "mine" else f"{command} {canary(user_id, random)}"
+    text = command if command in WORDLESS else f"{command} {canary(speaker.owner, random)}"
     spec = run_pb2.RunSpec(input=[content_pb2.ContentPart(text=text)])
     spec.disconnect_policy = random.choice(run_pb2.DisconnectPolicy.values())
     request = agents.RunAgentRequest(run=spec, request_id=f"{random.getrandbits(64):016x}")
     most = random.randint(0, _MOST_EVENTS) if random.random() < CANCELLED else None
     for _ in range(_ATTEMPTS):
-        if await _follow(stage, crowd, channel, (user_id, key), request, most):
+        if await _follow(stage, crowd, channel, speaker, request, most):
             return
         await asyncio.sleep(random.uniform(0, _PAUSE_S))
     crowd.lost += 1
@@ -109,14 +98,16 @@ async def _follow(
     stage: Stage,
     crowd: Crowd,
     channel: grpc.aio.Channel,
-    user: tuple[str, Metadata],
+    speaker: Speaker,
     request: agents.RunAgentRequest,
     most: int | None,
 ) -> bool:
     """Read so many events, or all; tell whether there were any, or none were wanted."""
-    user_id, key = user
+    user_id = speaker.owner
     streaming: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_PATH)
-    call = streaming(request.SerializeToString(), metadata=grpc.aio.Metadata(*key), timeout=_PATIENCE_S)
+    call = streaming(
+        request.SerializeToString(), metadata=grpc.aio.Metadata(*speaker.claiming(user_id)), timeout=_PATIENCE_S
+    )
     events = 0
     try:
         while events != most and (message := await call.read()) is not grpc.aio.EOF:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
-from isolation.canary import owners_in, words_in
+from isolation.canary import has_token, owners_in, words_in
 from isolation.world import World
 from model_server import DONE, delta_frame, finish_frame, text_frame, usage_frame
 
@@ -27,6 +27,11 @@ _TOOLS = {
     "doubt": ("ponder", "words"),
     "look": ("read_result", "result_id"),
     "forget": ("forget_note", "note_id"),
+    "fetch": ("desk_fetch", "words"),
+    "whose": ("desk_whose", "words"),
+    "protest": ("desk_protest", "words"),
+    "linger": ("desk_linger", "words"),
+    "hush": ("mute_fetch", "words"),
 }
 _BY_ID = {"look", "forget"}
 _SLOW_STEPS = 6
@@ -81,6 +86,8 @@ class EchoModel:
         for _, word in found:
             if word in self._world.secrets:
                 self._world.leak("model request", f"has the secret {word}")
+        if has_token(raw):
+            self._world.leak("model request", f"has a token that acts for {', '.join(sorted(owners))}")
         if len(owners) > 1:
             self._world.leak("model request", f"words of {', '.join(sorted(owners))} together")
 

@@ -3,12 +3,13 @@
 import asyncio
 from random import Random
 
-from isolation.cast import ROLES, Cast
+from isolation.cast import Cast
 from isolation.machine import DEEDS
 from isolation.methods import name_of, user_methods
 from isolation.player import Player
 from isolation.prologue import give_everybody_something
 from isolation.reckoning import reckon
+from isolation.revocation import revoke_a_key
 from isolation.stage import Stage
 from isolation.wire import Wire
 
@@ -17,6 +18,8 @@ _GIVEN_UP = 0.3
 # Of the rounds of this loop; in as many a call has long been answered.
 _MOST_ROUNDS = 200
 _METHODS = {name_of(method): method for method in user_methods()}
+_REVOKE = "revoke"
+_DEEDS = [name for name in DEEDS if name in _METHODS or name == _REVOKE]
 
 
 async def play_interleaved(stage: Stage, seed: int, *, steps: int) -> None:
@@ -28,7 +31,7 @@ async def play_interleaved(stage: Stage, seed: int, *, steps: int) -> None:
     await give_everybody_something(player, cast, random)
     share = steps // CALLERS
     try:
-        await asyncio.gather(*(_call(player, cast, Random(f"{seed} {n}"), share) for n in range(CALLERS)))
+        await asyncio.gather(*(_call(stage, player, cast, Random(f"{seed} {n}"), share) for n in range(CALLERS)))
     finally:
         await wire.hang_up()
     stage.look_around()
@@ -36,11 +39,10 @@ async def play_interleaved(stage: Stage, seed: int, *, steps: int) -> None:
     stage.look_around()
 
 
-async def _call(player: Player, cast: Cast, random: Random, steps: int) -> None:
+async def _call(stage: Stage, player: Player, cast: Cast, random: Random, steps: int) -> None:
     """Be one of those who call: one step after the other, some of which are given up at any of their awaits."""
     for _ in range(steps):
-        deed = random.choice([name for name in DEEDS if name in _METHODS])
-        call = asyncio.create_task(player.play(_METHODS[deed], cast.speakers[random.choice(ROLES)], random))
+        call = asyncio.create_task(_deed(stage, player, cast, random))
         if random.random() < _GIVEN_UP:
             for _ in range(random.randint(0, _MOST_ROUNDS)):
                 await asyncio.sleep(0)
@@ -48,3 +50,11 @@ async def _call(player: Player, cast: Cast, random: Random, steps: int) -> None:
         await asyncio.wait([call])
         if not call.cancelled() and (error := call.exception()) is not None:
             raise error
+
+
+async def _deed(stage: Stage, player: Player, cast: Cast, random: Random) -> None:
+    deed = random.choice(_DEEDS)
+    if deed == _REVOKE:
+        await revoke_a_key(stage, player, cast, random)
+    else:
+        await player.play(_METHODS[deed], stage.who_calls(cast, random), random)

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from isolation.cases import CASES
-from isolation.cast import ROLES, Cast
+from isolation.cast import Cast
 from isolation.methods import name_of, user_methods
 from isolation.player import Player
 from isolation.prologue import give_everybody_something, look_again
 from isolation.reckoning import reckon
+from isolation.revocation import revoke_a_key
 from isolation.stage import Stage
 from isolation.wire import Wire
 
@@ -26,7 +27,7 @@ _METHODS = {name_of(method): method for method in user_methods() if name_of(meth
 # One rule for all of them: of many rules hypothesis leaves most out of an example, and a restart takes half a second.
 DEEDS = [
     *sorted((name for name in _METHODS for _ in range(2 * CASES[name].weight)), key=lambda name: -CASES[name].weight),
-    *("hang up", "hang up", "kill", "drain"),
+    *("hang up", "hang up", "kill", "drain", "revoke", "revoke"),
 ]
 
 
@@ -75,14 +76,16 @@ class IsolationMachine(RuleBasedStateMachine):
     def step(self, seed: int) -> None:
         """Let somebody call an rpc, or something happen to the server or to all who follow a stream."""
         random = self.random(seed)
-        deed, role = random.choice(DEEDS), random.choice(ROLES)
+        deed = random.choice(DEEDS)
         match deed:
             case "hang up":
                 self.on_loop(self._wire.hang_up())
             case "kill" | "drain":
                 self.on_loop(self._restart(random, kill=deed == "kill"))
+            case "revoke":
+                self.on_loop(revoke_a_key(self.stage, self._player, self._cast, random))
             case _:
-                speaker = self._cast.speakers[role]
+                speaker = self.stage.who_calls(self._cast, random)
                 self.on_loop(self._player.play(_METHODS[deed], speaker, random))
         self.look()
 

@@ -11,6 +11,7 @@ from isolation.plant import (
     owner_of,
     stream_in_the_owners_name,
 )
+from isolation.plants_of_delegation import PLANTS_OF_DELEGATION
 from isolation.plants_of_state import PLANTS_OF_STATE
 from parley_server.domain.context import RequestContext
 from parley_server.domain.idempotency import Idempotency
@@ -118,4 +119,4 @@ _OWNERS = (
     ),
 )
 
-PLANTS: dict[str, Plant] = {plant.name: plant for plant in (*_OWNERS, *PLANTS_OF_STATE)}
+PLANTS: dict[str, Plant] = {plant.name: plant for plant in (*_OWNERS, *PLANTS_OF_STATE, *PLANTS_OF_DELEGATION)}

@@ -4,7 +4,7 @@ import asyncio
 from random import Random
 
 from google.protobuf.message import Message
-from isolation.asker import Asker
+from isolation.asker import WORDLESS, Asker
 from isolation.cases import CASES
 from isolation.cast import Cast, Speaker
 from isolation.methods import name_of, user_methods
@@ -14,11 +14,14 @@ from parley.v1 import agent_service_pb2 as agents
 from parley.v1 import approval_service_pb2 as approvals
 from parley.v1 import content_pb2, run_pb2
 from parley.v1 import conversation_service_pb2 as conversations
+from parley.v1 import delegation_service_pb2 as delegation
 from parley.v1 import tool_service_pb2 as tools
+from parley_server.domain.principal import USER_SCOPES
 
 _PATIENCE_S = 30.0
 # To the end, but for what waits for its user or for ever.
-_COMMANDS = ("big", "keep", "spend")
+_COMMANDS = ("big", "keep", "spend", "fetch", "whose")
+_HANDED_ON_AGAIN = 6
 _OPEN_COMMANDS = ("ask", "doubt")
 _METHODS = {method.input_type.full_name: method for method in user_methods()}
 
@@ -27,6 +30,13 @@ async def give_everybody_something(player: Player, cast: Cast, random: Random) -
     """Play the first steps of all users, each user's by himself."""
     speakers = {speaker.owner: speaker for speaker in reversed(cast.speakers.values())}
     await asyncio.gather(*(_give(player, speaker, Random(random.random())) for speaker in speakers.values()))
+    others = (cast.speakers["bot_for_ann"], *cast.lent.values())
+    await asyncio.gather(*(_run(player, speaker, random, "fetch", "run_finished") for speaker in others))
+    await asyncio.gather(
+        *(_hand_on(player, speaker, random) for speaker in (*cast.speakers.values(), *cast.lent.values()))
+    )
+    delegates = [player.delegates.pick(random, cast.owners) for _ in range(_HANDED_ON_AGAIN)]
+    await asyncio.gather(*(_hand_on(player, each, random) for each in delegates if each is not None))
 
 
 async def look_again(player: Player, cast: Cast, random: Random) -> None:
@@ -57,9 +67,20 @@ async def _give(player: Player, speaker: Speaker, random: Random) -> None:
         await player.play_step(step_of(speaker, request, asker))
 
 
+async def _hand_on(player: Player, speaker: Speaker, random: Random) -> None:
+    """Have somebody make tokens: a lasting one, one that soon ends, one for elsewhere, and one for all there is."""
+    asker = Asker(random, player.world, speaker)
+    own = speaker.scopes & USER_SCOPES
+    for scopes, seconds, audience in ((own, 300, ""), (own, 2, ""), (own, 300, "elsewhere"), (USER_SCOPES, 300, "")):
+        request = delegation.IssueDelegationTokenRequest(scopes=sorted(scopes), audience=audience)
+        request.lifetime.seconds = seconds
+        await player.play_step(step_of(speaker, request, asker))
+
+
 async def _run(player: Player, speaker: Speaker, random: Random, command: str, until: str) -> Answer:
     asker = Asker(random, player.world, speaker)
-    return await _follow(player, speaker, asker, run_pb2.RunSpec(input=[_said(f"{command} {asker.words()}")]), until)
+    text = command if command in WORDLESS else f"{command} {asker.words()}"
+    return await _follow(player, speaker, asker, run_pb2.RunSpec(input=[_said(text)]), until)
 
 
 async def _follow(player: Player, speaker: Speaker, asker: Asker, spec: run_pb2.RunSpec, until: str) -> Answer:

@@ -8,9 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 from catalogue.door import Caller
+from isolation.canary import has_token
 from isolation.cast import Cast, Speaker
 from isolation.stage import Stage
 from isolation.world import World
+from parley.v1 import admin_service_pb2 as admin
 from parley.v1 import content_pb2, run_pb2
 from parley.v1 import conversation_service_pb2 as conversations
 
@@ -20,10 +22,12 @@ _REMEMBERING = ("request_ids", "audit")
 
 
 async def reckon(stage: Stage, cast: Cast) -> None:
-    """Look at what each user of a cast has, and at what the database has of the conversations that are deleted."""
+    """Look at what each user of a cast has, at the audit log, and at what the database has of what is deleted."""
     speakers = {speaker.owner: speaker for speaker in cast.speakers.values()}
     for speaker in speakers.values():
         await _reckon_with(stage, speaker)
+    entries = admin.ListAuditEventsRequest(page_size=_PAGE_SIZE)
+    stage.audit.judge(stage.world, await Caller(stage.channel).ask(entries, admin.ListAuditEventsResponse))
     database = stage.server.data_dir / "parley.db"
     if database.exists():
         await asyncio.to_thread(_search_remains, stage.world, database)
@@ -75,6 +79,8 @@ def _search_remains(world: World, database: Path) -> None:
         _compact(database, compacted)
         raw = compacted.read_bytes()
         world.scanned_bytes["database"] += len(raw)
+        if has_token(raw):
+            world.leak("database", "has a token")
         for word in words - elsewhere:
             if word.encode() in raw:
                 world.leak("database", f"still has {word} of a deleted conversation")

@@ -27,8 +27,9 @@ class Said(BaseModel):
 def _record(context: ToolContext, arguments: Said, secret_of: str = "") -> None:
     call = {
         "user_id": context.user_id,
-        "actor": context.actor,
+        "actors": context.actors,
         "said_by": context.request.get("said-by"),
+        "said_actors": context.request.get("actors"),
         "tool": context.tool_name,
         "run_id": context.run_id,
         "call_id": context.call_id,
@@ -59,7 +60,7 @@ async def spend(context: ToolContext, arguments: Said) -> Said:
     """Do something with the user's own secret."""
     secret = await context.credential(SLOT)
     # Whose it is, and no more: a secret belongs into no file but its own.
-    _record(context, arguments, secret.get_secret_value().removeprefix("cnry").rpartition("x")[0])
+    _record(context, arguments, secret.get_secret_value().rpartition("x")[0] + "x")
     return arguments
 
 

@@ -11,11 +11,18 @@ from pathlib import Path
 from random import Random
 
 import grpc
-from isolation.canary import canary, owners_in
-from isolation.cast import Cast, make_cast
+from catalogue.door import Caller
+from isolation.audit_entries import AuditEntries
+from isolation.canary import canary, has_token, owners_in, signature
+from isolation.cast import Cast, Speaker, make_cast
+from isolation.delegates import Delegates
 from isolation.echo_model import EchoModel
+from isolation.host_calls import HostCallJudge
+from isolation.hosts import serving_hosts
 from isolation.recording_tools import RECORD, SLOT
+from isolation.tokens import TokenReader
 from isolation.world import World
+from parley.v1 import delegation_service_pb2 as delegation
 from server_process import ServerProcess
 
 _PROGRAM = (sys.executable, str(Path(__file__).with_name("planted_server.py")))
@@ -25,9 +32,13 @@ _ENVIRONMENT = {
     "PARLEY_MODEL__NAME": "echo",
     "PARLEY_SERVER__DRAIN_GRACE_S": "0.2",
     "PARLEY_LOG__FORMAT": "json",
+    # Those who come with what is over come often.
+    "PARLEY_AUTH__MAX_FAILURES_PER_MINUTE": "1000",
 }
 # What a log may have of a request: the name that the caller gave it.
 _LOGGED_NAME = re.compile(rb'"request_id": ?"[^"]*"')
+# So many of the calls are made by those who act for users by tokens.
+_DELEGATED = 0.35
 _CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
 
 
@@ -38,6 +49,9 @@ class Stage:
     server: ServerProcess
     world: World
     channel: grpc.aio.Channel
+    delegates: Delegates
+    hosts: HostCallJudge
+    audit: AuditEntries = field(default_factory=AuditEntries)
     casts: int = 0
     _read: dict[Path, int] = field(default_factory=dict)
 
@@ -46,15 +60,24 @@ class Stage:
         self.casts += 1
         cast = await make_cast(self.channel, self.casts)
         # Whoever revokes a key must not take away those that the play is played with.
-        self.world.reserved |= {speaker.key_id for speaker in cast.speakers.values()}
+        self.world.reserved |= {speaker.key_id for speaker in (*cast.speakers.values(), *cast.lent.values())}
         for owner in cast.owners:
-            secret = canary(owner, random)
-            self.world.secrets.add(secret)
-            own = self.server.data_dir / "credentials" / owner
-            own.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (own / SLOT).write_text(secret, encoding="utf-8")
-            (own / SLOT).chmod(0o600)
+            self.give_secret(owner, random)
         return cast
+
+    def give_secret(self, user_id: str, random: Random) -> None:
+        """Store a secret of a user's for his tools."""
+        secret = canary(user_id, random)
+        self.world.secrets.add(secret)
+        own = self.server.data_dir / "credentials" / user_id.replace(":", "%3a")
+        own.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (own / SLOT).write_text(secret, encoding="utf-8")
+        (own / SLOT).chmod(0o600)
+
+    def who_calls(self, cast: Cast, random: Random) -> Speaker:
+        """Choose one who has a key, or one who acts for such a user by a token."""
+        delegate = self.delegates.pick(random, cast.owners) if random.random() < _DELEGATED else None
+        return delegate or cast.anybody(random)
 
     async def restart(self, *, kill: bool) -> None:
         """End the server, as a crash does or as an operator, and start it again on the same data."""
@@ -69,10 +92,13 @@ class Stage:
             self.world.scanned_bytes["log"] += len(line)
             for _, word in owners_in(_LOGGED_NAME.sub(b"", line)):
                 self.world.leak("log", f"has {word}: {line.decode(errors='replace')[:300]}")
+            if has_token(line):
+                self.world.leak("log", f"has a token: {line.decode(errors='replace')[:300]}")
             if b'"internal_error"' in line or b"Traceback" in line:
                 self.world.fault(line.decode(errors="replace")[:500])
         for line in self._news(self.server.data_dir / RECORD):
             self._judge_call(line)
+        self.hosts.look_again()
 
     def _judge_call(self, line: bytes) -> None:
         """Hold a tool's call to the user it was made for: words, secret and context are his."""
@@ -82,7 +108,9 @@ class Stage:
         for owner, word in owners_in(line):
             if owner != user_id:
                 self.world.leak("tool call", f"{call['tool']} for {user_id} is given {word}")
-        if call["secret_of"] not in {"", user_id}:
+        if " ".join(call["actors"]) != call["said_actors"]:
+            self.world.leak("tool call", f"{call['tool']} for {user_id} is called by {call['actors']}")
+        if call["secret_of"] not in {"", signature(user_id)}:
             self.world.leak("tool call", f"{call['tool']} for {user_id} is given the secret of {call['secret_of']}")
         run = self.world.things.get(call["run_id"])
         if run is not None and run.owner != user_id:
@@ -105,18 +133,24 @@ async def open_stage(
 ) -> AsyncIterator[Stage]:
     """Serve for a block."""
     world = World()
-    async with EchoModel(world) as model:
+    delegates = Delegates()
+    hosts = HostCallJudge(world, delegates)
+    async with EchoModel(world) as model, serving_hosts(hosts.take) as settings_of_hosts:
         added = {
             **_ENVIRONMENT,
             "PARLEY_MODEL__BASE_URL": model.base_url,
+            **settings_of_hosts,
             "CANARY_PLANT": plant,
             "CANARY_JITTER": str(jitter),
             **(environment or {}),
         }
         server = ServerProcess(data_dir, environment=added, program=_PROGRAM)
         await asyncio.to_thread(server.start)
-        stage = Stage(server, world, grpc.aio.insecure_channel(server.address, options=_CHANNEL_OPTIONS))
+        channel = grpc.aio.insecure_channel(server.address, options=_CHANNEL_OPTIONS)
+        stage = Stage(server, world, channel, delegates, hosts)
         try:
+            keys = delegation.ListDelegationKeysRequest()
+            hosts.reader = TokenReader((await Caller(channel).ask(keys, delegation.ListDelegationKeysResponse)).keys)
             yield stage
         finally:
             await stage.channel.close()

@@ -28,7 +28,9 @@ def check_played(stage: Stage) -> None:
     """Most calls were answered, and every place that is looked through had something in it."""
     counts = stage.world.counts
     assert counts["OK"] + counts["OPEN"] > LEAST_ANSWERED * counts.total(), counts
-    assert all(stage.world.scanned_bytes[where] for where in ("log", "model", "tool")), stage.world.scanned_bytes
+    assert all(stage.world.scanned_bytes[where] for where in ("log", "model", "tool", "host")), (
+        stage.world.scanned_bytes
+    )
 
 
 async def test_on_sqlite_nobody_is_shown_what_is_not_his(tmp_path: Path) -> None:

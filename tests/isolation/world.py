@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from google.protobuf.message import Message
-from isolation.canary import Leak, ids_in, owners_in, requesters_in
+from isolation.canary import Leak, has_token, ids_in, owners_in, requesters_in
 
 Related = Mapping[str, str]
 # What the field of an id is called, by how the id begins.
@@ -72,8 +72,8 @@ class World:
         """Keep what breaks another promise than that of isolation."""
         self.faults.append(what)
 
-    def scan(self, owner: str, where: str, raw: bytes, *, ids: bool = True) -> None:
-        """Look through what a user is shown for what is another's; `ids` are left out where all may be told."""
+    def scan(self, owner: str, where: str, raw: bytes, *, ids: bool = True, tokens: bool = True) -> None:
+        """Look through what a user is shown for what is another's; `ids` and `tokens` where they may not be told."""
         self.scanned_bytes[where.partition(" ")[0]] += len(raw)
         for whose, word in owners_in(raw):
             if whose != owner or word in self.secrets:
@@ -81,6 +81,8 @@ class World:
         for whose, name in requesters_in(raw):
             if whose not in {owner, ADMIN} and owner != ADMIN:
                 self.leak(where, f"{owner} is shown {name}")
+        if tokens and has_token(raw):
+            self.leak(where, f"{owner} is shown a token")
         for _, thing_id in ids_in(raw) if ids else ():
             thing = self.things.get(thing_id)
             if thing is not None and thing.owner != owner and (owner, thing_id) not in self.uttered:
