@@ -159,6 +159,18 @@ async def test_usage_is_the_sum_of_the_runs(either_door: Door) -> None:
     assert not told.user_id
 
 
+async def test_a_page_of_budgets_goes_on_for_its_caller_and_his_list_alone(door: Door) -> None:
+    for _ in range(2):
+        await limit(door, (await somebody(door))[0], requests_per_minute=1000)
+    everybody = pb.ListBudgetsRequest(all=True, page_size=1)
+    page = await door.admin.ask(everybody, pb.ListBudgetsResponse)
+    behind = pb.ListBudgetsRequest(all=True, page_token=page.next_page_token)
+    assert (await door.admin.ask(behind, pb.ListBudgetsResponse)).budgets
+    own = pb.ListBudgetsRequest(page_token=page.next_page_token)
+    for caller in (door.admin, door.ann):
+        assert (await caller.refused(own)).reason == "PAGE_TOKEN_INVALID"
+
+
 async def test_only_administrators_see_the_usage_of_others(door: Door) -> None:
     user_id, caller = await somebody(door)
     requests = (pb.GetUsageRequest(user_id="ann"), pb.GetUsageRequest(all_users=True), pb.ListBudgetsRequest(all=True))

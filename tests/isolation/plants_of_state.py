@@ -17,11 +17,11 @@ from parley_server.llm.openai_service import OpenAIService
 from parley_server.rpc.interceptors.request_context import ContextBinder
 from parley_server.runs.engine import RunEngine
 from parley_server.storage.page import Page
+from parley_server.storage.page_tokens import PageTokens
 from parley_server.storage.sql import archive, request_ids, search
 from parley_server.storage.sql import conversations as conversation_repository
 from parley_server.storage.sql.conversations import SqlConversationRepository
 from parley_server.storage.sql.notes import SqlNoteRepository
-from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.recorded_calls import SqlToolCallRepository
 from parley_server.storage.sql.store import SqlStore
 from parley_server.storage.sql.tables import conversations, messages, tool_results

@@ -213,6 +213,7 @@ def _build_server(settings: Settings, parts: _Parts) -> RpcServer:
     account = AccountServicer(store, accounts.cache, accounts.eraser, drain)
     delegations = DelegationServicer(parts.access.delegations, parts.access.signer)
     admin = AdminServicer(agents, parts.models.catalog, store.audit, offline_model=parts.models.is_offline)
+    usage = UsageServicer(store, parts.budgets, store.page_tokens)
     return RpcServer(
         (
             _service(agent_service_pb2.DESCRIPTOR, "AgentService", AgentServicer(engine, agents, store, drain)),
@@ -222,7 +223,7 @@ def _build_server(settings: Settings, parts: _Parts) -> RpcServer:
             _service(api_key_service_pb2.DESCRIPTOR, "ApiKeyService", ApiKeyServicer(parts.access.keys)),
             _service(delegation_service_pb2.DESCRIPTOR, "DelegationService", delegations),
             _service(account_service_pb2.DESCRIPTOR, "AccountService", account),
-            _service(usage_service_pb2.DESCRIPTOR, "UsageService", UsageServicer(store, parts.budgets)),
+            _service(usage_service_pb2.DESCRIPTOR, "UsageService", usage),
             _service(admin_service_pb2.DESCRIPTOR, "AdminService", admin),
         ),
         parts.access.chain,

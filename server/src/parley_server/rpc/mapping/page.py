@@ -25,22 +25,6 @@ def _no_size(_item: object) -> int:
     return 0
 
 
-def page_of(items: Mapping[str, T], page: PageRequest, size_of: Callable[[T], int] = _no_size) -> Page[T]:
-    """Return a page of what is in memory, ordered by key and the same for every caller.
-
-    `size_of` tells what an item takes in bytes on the wire, where that may be much: a page ends before MAX_PAGE_BYTES.
-
-    Raises:
-        PageTokenInvalidError: the token is not one of this function's.
-    """
-    after = _read_token(page.token)
-    keys = sorted(key for key in items if key > after)
-    sizes = accumulate(size_of(items[key]) for key in keys[: page.size])
-    shown = keys[: max(1, sum(size <= MAX_PAGE_BYTES for size in sizes))]
-    next_token = _write_token(shown[-1]) if len(keys) > len(shown) else ""
-    return Page(tuple(items[key] for key in shown), next_token)
-
-
 def _write_token(key: str) -> str:
     return base64.urlsafe_b64encode(key.encode()).decode()
 
@@ -54,3 +38,28 @@ def _read_token(token: str) -> str:
     if token != _write_token(key):
         raise PageTokenInvalidError
     return key
+
+
+def page_of(
+    items: Mapping[str, T],
+    page: PageRequest,
+    size_of: Callable[[T], int] = _no_size,
+    *,
+    read: Callable[[str], str] = _read_token,
+    write: Callable[[str], str] = _write_token,
+) -> Page[T]:
+    """Return a page of what is in memory, ordered by key.
+
+    `size_of` tells what an item takes in bytes on the wire, where that may be much: a page ends before MAX_PAGE_BYTES.
+    `write` makes a token of a key, and `read` a key of a token, an empty one of an empty one; those that are given bind
+    the tokens of a list to its caller. Without them a list has to be the same for everybody.
+
+    Raises:
+        PageTokenInvalidError: the token is not one of this list's.
+    """
+    after = read(page.token)
+    keys = sorted(key for key in items if key > after)
+    sizes = accumulate(size_of(items[key]) for key in keys[: page.size])
+    shown = keys[: max(1, sum(size <= MAX_PAGE_BYTES for size in sizes))]
+    next_token = write(shown[-1]) if len(keys) > len(shown) else ""
+    return Page(tuple(items[key] for key in shown), next_token)

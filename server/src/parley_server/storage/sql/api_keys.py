@@ -9,9 +9,9 @@ from parley_server.domain.api_key import ApiKey, Rotation, StoredKey
 from parley_server.domain.errors import NotFoundError
 from parley_server.domain.idempotency import RepeatableRequest
 from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.page_tokens import PageTokens
 from parley_server.storage.sql import request_ids
 from parley_server.storage.sql.database import Reader, to_micros
-from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.rows import api_key_of, row_of_key, stored_key_of
 from parley_server.storage.sql.tables import api_keys
 from parley_server.storage.sql.writer import Writes

@@ -9,12 +9,13 @@ from parley_server.domain.approval import Approval, ApprovalAnswer
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import NotFoundError
 from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.page_tokens import PageTokens
 from parley_server.storage.repositories import ApprovalFilter
 from parley_server.storage.sql.approval_writes import GET, OF_LIVING_CONVERSATION, Deciding, approval_of
 from parley_server.storage.sql.clock import now_micros
 from parley_server.storage.sql.database import Reader, Row
 from parley_server.storage.sql.own_filters import require_own
-from parley_server.storage.sql.paging import PageTokens, fitting
+from parley_server.storage.sql.paging import fitting
 from parley_server.storage.sql.tables import approvals, remembered_approvals
 from parley_server.storage.sql.user_writer import UserWriter
 

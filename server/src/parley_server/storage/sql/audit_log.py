@@ -10,9 +10,9 @@ from parley_server.domain.audit import SERVER, TRUNCATE, AuditEntry, AuditHead, 
 from parley_server.domain.audit_chain import BEFORE_ALL, AuditChain
 from parley_server.storage.audit_log import AuditFilter
 from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.page_tokens import PageTokens
 from parley_server.storage.sql.audit_rows import entry_of_row, row_of_entry
 from parley_server.storage.sql.database import Reader, to_micros
-from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.statements import first, write
 from parley_server.storage.sql.tables import audit_log
 from parley_server.storage.sql.writer import Writes

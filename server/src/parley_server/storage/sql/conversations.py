@@ -12,6 +12,7 @@ from parley_server.domain.idempotency import Idempotency
 from parley_server.domain.identifiers import new_id
 from parley_server.domain.message import Message
 from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.page_tokens import PageTokens
 from parley_server.storage.sql import request_ids, resolutions
 from parley_server.storage.sql.clock import now_micros
 from parley_server.storage.sql.conversation_writes import change_conversation, insert_conversation
@@ -19,7 +20,7 @@ from parley_server.storage.sql.database import Reader
 from parley_server.storage.sql.deletion import delete_conversation
 from parley_server.storage.sql.expiry import is_alive
 from parley_server.storage.sql.forking import Copy, insert_copy
-from parley_server.storage.sql.paging import PageTokens, fitting
+from parley_server.storage.sql.paging import fitting
 from parley_server.storage.sql.rows import conversation_of, message_of, number, string
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.search import matching

@@ -12,13 +12,14 @@ from parley_server.domain.resolution import CallOutcome
 from parley_server.domain.tool import ToolCallStatus
 from parley_server.domain.whole_result import MAX_WHOLE_BYTES, ResultPiece
 from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.page_tokens import PageTokens
 from parley_server.storage.repositories import ToolCallFilter
 from parley_server.storage.sql import resolutions, tool_results
 from parley_server.storage.sql.call_listing import CALLS, filter_parameters, listing, place_parameters
 from parley_server.storage.sql.clock import now_micros
 from parley_server.storage.sql.database import Reader, Row, from_micros
 from parley_server.storage.sql.own_filters import require_own
-from parley_server.storage.sql.paging import PageTokens, fitting
+from parley_server.storage.sql.paging import fitting
 from parley_server.storage.sql.rows import blob, item_of, moment, number, string
 from parley_server.storage.sql.tables import tool_calls
 from parley_server.storage.sql.tool_calls import record_of

@@ -15,6 +15,7 @@ from parley_server.domain.quota import Consumer, Limit
 from parley_server.domain.run import Run, RunSpec, RunState
 from parley_server.domain.run_event import HistoryTruncated, StoredEvent
 from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.page_tokens import PageTokens
 from parley_server.storage.repositories import Acceptance, RunFilter
 from parley_server.storage.sql import frames, request_ids
 from parley_server.storage.sql.acceptance import FIRST_TOKEN, RunAcceptance
@@ -23,7 +24,7 @@ from parley_server.storage.sql.database import Reader, Row
 from parley_server.storage.sql.expiry import of_living_conversation
 from parley_server.storage.sql.live_run import LiveRun
 from parley_server.storage.sql.own_filters import require_own
-from parley_server.storage.sql.paging import PageTokens, fitting
+from parley_server.storage.sql.paging import fitting
 from parley_server.storage.sql.rows import number, run_of, string
 from parley_server.storage.sql.run_listing import COLUMNS, filter_parameters, listing
 from parley_server.storage.sql.run_log import RunLog

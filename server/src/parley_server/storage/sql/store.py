@@ -8,6 +8,7 @@ from parley_server.domain.audit_chain import AuditChain
 from parley_server.domain.context import RequestContext
 from parley_server.domain.run_event import EventCodec
 from parley_server.metrics.recorder import SILENT, Recorder
+from parley_server.storage.page_tokens import PageTokens
 from parley_server.storage.repositories import UserStore
 from parley_server.storage.sql.accounts import SqlAccountDirectory
 from parley_server.storage.sql.acting import ADMINISTRATION, RUN_LOG, acting_for
@@ -19,7 +20,6 @@ from parley_server.storage.sql.budgets import SqlBudgetRepository
 from parley_server.storage.sql.clock import Clock, utc_now
 from parley_server.storage.sql.database import MICROSECOND, Database, Reader
 from parley_server.storage.sql.erasures import SqlErasures
-from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.retention import SqlRetention
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.usage import SqlUsageRepository
@@ -38,7 +38,7 @@ class SqlStore:
         self._database = database
         self._writer = writer
         self._run_log = run_log
-        self._tokens = tokens = PageTokens(hash_key)
+        self.page_tokens = tokens = PageTokens(hash_key)
         self._ttl = ttl
         chain = AuditChain(hash_key)
         # Of no user's, or of all: what is handed on from here is told apart by who may have which door.
@@ -63,7 +63,7 @@ class SqlStore:
         acting = acting_for(context.user_id)
         reader = Reader(self._database, acting)
         writes = UserWriter(Writes(self._writer, acting), self._gate, context)
-        return SqlUserStore(context, reader, writes, self._run_log, self._tokens, ttl=self._ttl)
+        return SqlUserStore(context, reader, writes, self._run_log, self.page_tokens, ttl=self._ttl)
 
 
 @asynccontextmanager

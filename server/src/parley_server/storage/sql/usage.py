@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, func, literal, select, tuple_
 from parley_server.domain.usage import Usage
 from parley_server.domain.usage_report import UsageGrouping, UsageQuery, UsageSum
 from parley_server.storage.page import Page, PageRequest
+from parley_server.storage.page_tokens import PageTokens
 from parley_server.storage.sql.database import Reader, Row
-from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.quota_tables import COUNTS, usage_days
 from parley_server.storage.sql.rows import number, string
 

@@ -3,6 +3,7 @@
 from parley_server.domain.context import RequestContext
 from parley_server.storage.account_repository import AccountRepository
 from parley_server.storage.note_repository import NoteRepository
+from parley_server.storage.page_tokens import PageTokens
 from parley_server.storage.repositories import (
     ApprovalRepository,
     ConversationRepository,
@@ -14,7 +15,6 @@ from parley_server.storage.sql.approvals import SqlApprovalRepository
 from parley_server.storage.sql.conversations import SqlConversationRepository
 from parley_server.storage.sql.database import Reader
 from parley_server.storage.sql.notes import SqlNoteRepository
-from parley_server.storage.sql.paging import PageTokens
 from parley_server.storage.sql.recorded_calls import SqlToolCallRepository
 from parley_server.storage.sql.run_log import RunLog
 from parley_server.storage.sql.runs import SqlRunRepository
