@@ -48,6 +48,11 @@ class Speaker:
         actor = (*self.actors, self.principal)[0]
         return (actor, *self.actors) if self.is_token else (actor,)
 
+    @property
+    def can_run(self) -> bool:
+        """Tell whether it may begin runs."""
+        return "runs:write" in self.scopes
+
     def claiming(self, user_id: str) -> Metadata:
         """Return the metadata of a call that is made for a user; what else it says is the caller's own."""
         said = {

@@ -31,6 +31,7 @@ _TOOLS = {
     "whose": ("desk_whose", "words"),
     "protest": ("desk_protest", "words"),
     "linger": ("desk_linger", "words"),
+    "hold": ("desk_hold", "words"),
     "hush": ("mute_fetch", "words"),
 }
 _BY_ID = {"look", "forget"}

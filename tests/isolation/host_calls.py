@@ -13,13 +13,17 @@ _MOST_OPEN = 500
 
 
 class HostCallJudge:
-    """Judges every call; by the token it brought somebody calls from then on. The server's keys are in the `reader`."""
+    """Judges every call; by the token it brought somebody calls from then on. The server's keys are in the `reader`.
+
+    Whatever has one of the `denied` words was not to be called any more.
+    """
 
     def __init__(self, world: World, delegates: Delegates) -> None:
         self.reader = TokenReader([])
         self._world = world
         self._delegates = delegates
         self._open: deque[HostCall] = deque(maxlen=_MOST_OPEN)
+        self.denied: set[str] = set()
 
     def take(self, call: HostCall) -> None:
         """Judge a call as far as that can be now."""
@@ -29,6 +33,8 @@ class HostCallJudge:
         if claims is None:
             self._tell(call, "has no token that is signed so")
             return
+        if call.words in self.denied:
+            self._tell(call, "changes something for a credential that is revoked")
         for difference in _expected(call, claims).denied_by(claims):
             self._tell(call, f"has a token with {difference}")
         self._delegates.add(speaker_of(context.delegation_token, claims, f"host {call.host}"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -45,13 +46,28 @@ class HostCall:
 Seen = Callable[[HostCall], None]
 
 
+class Holds:
+    """Keeps calls waiting until they are let go, by their words."""
+
+    def __init__(self) -> None:
+        self._gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def wait(self, words: str) -> None:
+        """Return when the call with these words is let go, or was."""
+        await self._gates[words].wait()
+
+    def let_go(self, words: str) -> None:
+        """Let it go."""
+        self._gates[words].set()
+
+
 @asynccontextmanager
-async def serving_hosts(seen: Seen) -> AsyncIterator[dict[str, str]]:
+async def serving_hosts(seen: Seen, holds: Holds) -> AsyncIterator[dict[str, str]]:
     """Serve the hosts for a block; yield the settings by which a server has them."""
     environment: dict[str, str] = {}
     async with AsyncExitStack() as stack:
         for name, scopes in DELEGATED.items():
-            serving = _host(name, seen).serving("127.0.0.1:0", token=_BEARER, grace_s=0)
+            serving = _host(name, seen, holds).serving("127.0.0.1:0", token=_BEARER, grace_s=0)
             prefix = f"PARLEY_TOOL_HOSTS__{name.upper()}__"
             environment[f"{prefix}TARGET"] = await stack.enter_async_context(serving)
             environment[f"{prefix}TOKEN"] = _BEARER
@@ -59,7 +75,7 @@ async def serving_hosts(seen: Seen) -> AsyncIterator[dict[str, str]]:
         yield environment
 
 
-def _host(name: str, seen: Seen) -> ToolHost:
+def _host(name: str, seen: Seen, holds: Holds) -> ToolHost:
     host = ToolHost()
     random = Random(name)
 
@@ -91,6 +107,13 @@ def _host(name: str, seen: Seen) -> ToolHost:
         """Take some time, in which the call may be given up or its server killed."""
         context.progress(tell(context, arguments, _SHORT_TIMEOUT_S))
         await asyncio.sleep(_LINGER_S)
+        return Told(words=arguments.words)
+
+    @host.tool(effect="read", timeout_s=_TIMEOUT_S)
+    async def hold(context: ToolContext, arguments: Words) -> Told:
+        """Answer when it is let go."""
+        tell(context, arguments)
+        await holds.wait(arguments.words)
         return Told(words=arguments.words)
 
     return host

@@ -9,6 +9,7 @@ from typing import Any
 
 from isolation.plant import Plant, remembering, replaced
 from parley_server.auth import delegations
+from parley_server.auth.credential_check import CredentialCheck
 from parley_server.auth.delegated import Delegation
 from parley_server.auth.delegation import DELEGATION, DelegationProvider
 from parley_server.auth.delegation_signer import DelegationSigner
@@ -17,6 +18,7 @@ from parley_server.auth.remembered import Remembered
 from parley_server.domain.context import RequestContext
 from parley_server.domain.principal import ALL_SCOPES, Principal
 from parley_server.rpc import auditor
+from parley_server.rpc.interceptors.recheck import StreamCredential
 from parley_server.tools.remote.host_caller import HostCaller
 from parley_server.tools.tool import ToolContext
 
@@ -108,6 +110,10 @@ def _made_for_anybody(original: Any) -> Any:
     return leaky
 
 
+async def _let_in(*_: object) -> None:
+    """Pass everybody."""
+
+
 def _without_actors(original: Any) -> Any:
     return lambda *arguments, **named: replace(original(*arguments, **named), actors=())
 
@@ -197,6 +203,16 @@ PLANTS_OF_DELEGATION = (
         "token_forgotten",
         "the tokens that were verified are not forgotten when their key is revoked",
         replaced(DelegationProvider, "forget", lambda _: lambda _self, _credential_id: None),
+    ),
+    Plant(
+        "stream_credential",
+        "streams go on when the key that they were opened with is revoked",
+        replaced(StreamCredential, "check", lambda _: _let_in),
+    ),
+    Plant(
+        "write_credential",
+        "runs go on to change things when the key that they were begun with is revoked",
+        replaced(CredentialCheck, "require", lambda _: _let_in),
     ),
     Plant(
         "audit_actors",

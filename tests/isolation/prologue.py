@@ -18,7 +18,7 @@ from parley.v1 import delegation_service_pb2 as delegation
 from parley.v1 import tool_service_pb2 as tools
 from parley_server.domain.principal import USER_SCOPES
 
-_PATIENCE_S = 30.0
+PATIENCE_S = 30.0
 # To the end, but for what waits for its user or for ever.
 _COMMANDS = ("big", "keep", "spend", "fetch", "whose")
 _HANDED_ON_AGAIN = 6
@@ -55,8 +55,8 @@ async def _give(player: Player, speaker: Speaker, random: Random) -> None:
     )
     asker = Asker(random, player.world, speaker)
     # The same question of everybody, to the letter, about what each has said before.
-    again = run_pb2.RunSpec(conversation_id=_conversation_of(told), input=[_said("mine")])
-    await _follow(player, speaker, asker, again, "run_finished")
+    again = run_pb2.RunSpec(conversation_id=_conversation_of(told), input=[said("mine")])
+    await follow(player, speaker, asker, again, "run_finished")
     for request in (
         conversations.CreateConversationRequest(title=asker.words()),
         approvals.ListApprovalsRequest(),
@@ -80,12 +80,13 @@ async def _hand_on(player: Player, speaker: Speaker, random: Random) -> None:
 async def _run(player: Player, speaker: Speaker, random: Random, command: str, until: str) -> Answer:
     asker = Asker(random, player.world, speaker)
     text = command if command in WORDLESS else f"{command} {asker.words()}"
-    return await _follow(player, speaker, asker, run_pb2.RunSpec(input=[_said(text)]), until)
+    return await follow(player, speaker, asker, run_pb2.RunSpec(input=[said(text)]), until)
 
 
-async def _follow(player: Player, speaker: Speaker, asker: Asker, spec: run_pb2.RunSpec, until: str) -> Answer:
+async def follow(player: Player, speaker: Speaker, asker: Asker, spec: run_pb2.RunSpec, until: str) -> Answer:
+    """Begin a run and wait for the first event of a kind, or the end; its stream is read on behind this."""
     answer = await player.play_step(step_of(speaker, agents.RunAgentRequest(run=spec), asker))
-    async with asyncio.timeout(_PATIENCE_S):
+    async with asyncio.timeout(PATIENCE_S):
         while answer.code is None and not _has(answer, until):  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
     return answer
@@ -96,7 +97,8 @@ def _conversation_of(answer: Answer) -> str:
     return events[0].conversation_id if events else ""
 
 
-def _said(text: str) -> content_pb2.ContentPart:
+def said(text: str) -> content_pb2.ContentPart:
+    """Return what a user says."""
     return content_pb2.ContentPart(text=text)
 
 

@@ -18,7 +18,7 @@ from isolation.cast import Cast, Speaker, make_cast
 from isolation.delegates import Delegates
 from isolation.echo_model import EchoModel
 from isolation.host_calls import HostCallJudge
-from isolation.hosts import serving_hosts
+from isolation.hosts import Holds, serving_hosts
 from isolation.recording_tools import RECORD, SLOT
 from isolation.tokens import TokenReader
 from isolation.world import World
@@ -26,6 +26,8 @@ from parley.v1 import delegation_service_pb2 as delegation
 from server_process import ServerProcess
 
 _PROGRAM = (sys.executable, str(Path(__file__).with_name("planted_server.py")))
+# How long a stream may go on without another look at its credential.
+RECHECK_S = 0.1
 _ENVIRONMENT = {
     "PARLEY_TOOLS__MODULES": "isolation.recording_tools",
     "PARLEY_MODEL__API_KEY": "none",
@@ -34,6 +36,7 @@ _ENVIRONMENT = {
     "PARLEY_LOG__FORMAT": "json",
     # Those who come with what is over come often.
     "PARLEY_AUTH__MAX_FAILURES_PER_MINUTE": "1000",
+    "PARLEY_AUTH__RECHECK_S": str(RECHECK_S),
 }
 # What a log may have of a request: the name that the caller gave it.
 _LOGGED_NAME = re.compile(rb'"request_id": ?"[^"]*"')
@@ -51,6 +54,7 @@ class Stage:
     channel: grpc.aio.Channel
     delegates: Delegates
     hosts: HostCallJudge
+    holds: Holds
     audit: AuditEntries = field(default_factory=AuditEntries)
     casts: int = 0
     _read: dict[Path, int] = field(default_factory=dict)
@@ -134,8 +138,8 @@ async def open_stage(
     """Serve for a block."""
     world = World()
     delegates = Delegates()
-    hosts = HostCallJudge(world, delegates)
-    async with EchoModel(world) as model, serving_hosts(hosts.take) as settings_of_hosts:
+    hosts, holds = HostCallJudge(world, delegates), Holds()
+    async with EchoModel(world) as model, serving_hosts(hosts.take, holds) as settings_of_hosts:
         added = {
             **_ENVIRONMENT,
             "PARLEY_MODEL__BASE_URL": model.base_url,
@@ -147,7 +151,7 @@ async def open_stage(
         server = ServerProcess(data_dir, environment=added, program=_PROGRAM)
         await asyncio.to_thread(server.start)
         channel = grpc.aio.insecure_channel(server.address, options=_CHANNEL_OPTIONS)
-        stage = Stage(server, world, channel, delegates, hosts)
+        stage = Stage(server, world, channel, delegates, hosts, holds)
         try:
             keys = delegation.ListDelegationKeysRequest()
             hosts.reader = TokenReader((await Caller(channel).ask(keys, delegation.ListDelegationKeysResponse)).keys)
