@@ -26,7 +26,7 @@ def canary(owner: str, random: Random) -> str:
 
 
 def signature(owner: str) -> str:
-    """Return what tells of everything he says of himself that it is this user's."""
+    """Return how all words of a user begin: whose something is, and no more."""
     return f"cnry{_spelled(owner)}x"
 
 

@@ -7,8 +7,8 @@ import pytest
 from isolation.calibration import find_out
 from isolation.plants import PLANTS
 
-# One of each kind: a list, a token, a context, what the model is told.
-SAMPLE = ("list_runs", "page_tokens", "tool_context", "history")
+# One of each kind: a list, a token, a context, what the model is told, what a tool host is.
+SAMPLE = ("list_runs", "page_tokens", "tool_context", "history", "host_token_of_user")
 LEAST = 25
 TABLE = Path(__file__).parents[2] / "docs" / "isolation.md"
 
