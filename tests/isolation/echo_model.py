@@ -35,6 +35,8 @@ _TOOLS = {
     "hush": ("mute_fetch", "words"),
 }
 _BY_ID = {"look", "forget"}
+# As many as the tool tells at once.
+MOST_NOTES = 50
 _SLOW_STEPS = 6
 _SLOW_STEP_S = 0.02
 _MOST_WORDS = 40
@@ -110,7 +112,7 @@ def _frames(body: dict[str, Any], raw: bytes, command: str, words: str) -> Itera
     name, argument = _TOOLS.get(command, ("", ""))
     if name in offered and body["messages"][-1]["role"] == "user":
         value = words.rpartition(" ")[2] if command in _BY_ID else words
-        arguments = json.dumps({argument: value} if argument else {"limit": 50})
+        arguments = json.dumps({argument: value} if argument else {"limit": MOST_NOTES})
         call = {"index": 0, "id": "call_of_the_model", "function": {"name": name, "arguments": arguments}}
         yield delta_frame(tool_calls=[call])
         yield finish_frame("tool_calls")

@@ -8,8 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 from catalogue.door import Caller
-from isolation.canary import has_token
+from isolation.canary import has_token, ids_in
 from isolation.cast import Cast, Speaker
+from isolation.echo_model import MOST_NOTES
 from isolation.stage import Stage
 from isolation.world import World
 from parley.v1 import admin_service_pb2 as admin
@@ -49,12 +50,18 @@ async def _reckon_with(stage: Stage, speaker: Speaker) -> None:
 
 
 async def _reckon_notes(world: World, caller: Caller, speaker: Speaker) -> None:
-    """Ask for all notes, as only a tool can: what nobody of his has named to be forgotten is there."""
+    """Ask for all notes, as only a tool can: what nobody of his has named to be forgotten is there.
+
+    The administrator is the same in all examples, and has more of them by and by than are told at once.
+    """
     spec = run_pb2.RunSpec(input=[content_pb2.ContentPart(text="find")])
     told = b"".join(event.SerializeToString() for event in await caller.run_to_the_end(spec))
     world.scan(speaker.owner, "all notes", told)
+    found = {thing_id for kind, thing_id in ids_in(told) if kind == "note"}
+    oldest = min(found) if len(found) == MOST_NOTES else ""
     for note in world.of(speaker.owner, "note_id"):
-        if note.thing_id.encode() not in told and (speaker.owner, note.thing_id) not in world.uttered:
+        is_due = note.thing_id > oldest and (speaker.owner, note.thing_id) not in world.uttered
+        if is_due and note.thing_id not in found:
             world.leak("all notes", f"{speaker.owner} misses {note.thing_id}, which nobody of his has forgotten")
 
 
