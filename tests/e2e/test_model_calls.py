@@ -12,7 +12,15 @@ from e2e.test_fork_and_export import export, messages_of
 from e2e.test_model_failures import reason_of_end
 from e2e.test_runs import cancel, get, start
 from model_server import DONE, ModelServer, RawAnswer, delta_frame, finish_frame, text_frame, usage_frame
-from parley.v1 import agent_service_pb2, content_pb2, run_event_pb2, run_pb2, usage_pb2
+from parley.v1 import (
+    agent_service_pb2,
+    content_pb2,
+    run_event_pb2,
+    run_pb2,
+    usage_pb2,
+    usage_service_pb2,
+    usage_service_pb2_grpc,
+)
 from parley.v1 import conversation_service_pb2 as conversations
 from run_history import check_run
 from server_process import ServerProcess, running_server
@@ -131,6 +139,23 @@ async def test_a_fallback_has_its_own_price(stubs: Stubs, upstream: ModelServer)
     events = await run_agent(stubs, asking())
     assert upstream.requests[-1].body["model"] == "second"
     assert (events[-1].run_finished.usage.cost_micros, warnings(events)) == (SECOND_COST, ["MODEL_FALLBACK"])
+
+
+async def test_a_fallback_that_may_not_be_asked_is_passed_over(
+    server: ServerProcess, stubs: Stubs, upstream: ModelServer
+) -> None:
+    budget = usage_service_pb2.Budget(everyone=True, models=["second"])
+    budget.limits.cost_per_day_micros = 0
+    asked_before = len(upstream.requests)
+    upstream.enqueue(RawAnswer([b"down"], status=503))
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        usage = usage_service_pb2_grpc.UsageServiceStub(channel)
+        await usage.SetBudget(usage_service_pb2.SetBudgetRequest(budget=budget), timeout=RPC_DEADLINE_S)
+        events = await run_agent(stubs, asking())
+        budget.limits.Clear()
+        await usage.SetBudget(usage_service_pb2.SetBudgetRequest(budget=budget), timeout=RPC_DEADLINE_S)
+    assert reason_of_end(events[-1].run_finished) == "MODEL_UNAVAILABLE"
+    assert [each.body["model"] for each in upstream.requests[asked_before:]] == ["tested"]
 
 
 async def test_a_model_without_a_price_has_no_cost(stubs: Stubs, upstream: ModelServer) -> None:

@@ -169,13 +169,19 @@ class ToolLoopAgent(BaseAgent):
         )
 
     async def _ask(self, context: RequestContext, turn: Turn, request: ModelRequest, sink: EventSink) -> ModelStep:
-        await turn.allowance.reserve(request.model, partial(self._estimate, request))
+        reserve = partial(self._reserve, turn, request)
+        await reserve(request.model)
         try:
-            async with aclosing(self._model.stream(context, request)) as chunks:
+            async with aclosing(self._model.stream(context, replace(request, permit=reserve))) as chunks:
                 return await read_step(chunks, sink)
         except ModelError:
             turn.allowance.release()
             raise
+
+    async def _reserve(self, turn: Turn, request: ModelRequest, model: str) -> None:
+        """Hold what this model may come to, and no more what one did that was asked before it and did not answer."""
+        turn.allowance.release()
+        await turn.allowance.reserve(model, partial(self._estimate, replace(request, model=model)))
 
     def _estimate(self, request: ModelRequest) -> Usage:
         """Return what one call of the model may come to, before it is made."""

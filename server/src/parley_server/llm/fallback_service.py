@@ -7,6 +7,7 @@ from dataclasses import replace
 import structlog
 
 from parley_server.domain.context import RequestContext
+from parley_server.domain.quota_errors import QuotaExceededError
 from parley_server.llm.first_chunk import first_chunk
 from parley_server.llm.model_errors import NotTakenError
 from parley_server.llm.model_service import FallbackChunk, ModelChunk, ModelError, ModelRequest, ModelService, Remedy
@@ -18,7 +19,8 @@ class FallbackService:
     """Asks the models of `fallbacks` in turn, of the same service, as long as none has begun to answer.
 
     That a conversation is too long, or that a request or a key is refused, is told as it is, whichever model says so.
-    A fall-back that is known not to take what was asked of another is passed over.
+    A fall-back that is known not to take what was asked of another is passed over, and so is one whose limits leave no
+    room.
     When none is available, the chosen one's error is raised.
     """
 
@@ -30,6 +32,8 @@ class FallbackService:
         """Ask; see `ModelService.stream`. A FallbackChunk comes first when another model answers."""
         failure: ModelError | None = None
         for model in dict.fromkeys((request.model, *self._fallbacks)):
+            if failure is not None and not await _is_permitted(request, model):
+                continue
             chunks = self._inner.stream(context, replace(request, model=model))
             try:
                 first = await first_chunk(chunks)
@@ -59,3 +63,11 @@ class FallbackService:
     async def aclose(self) -> None:
         """Close the service behind it."""
         await self._inner.aclose()
+
+
+async def _is_permitted(request: ModelRequest, model: str) -> bool:
+    try:
+        await request.permit(model)
+    except QuotaExceededError:
+        return False
+    return True

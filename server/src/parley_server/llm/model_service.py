@@ -1,6 +1,6 @@
 """The door to a language model: what is asked of it and what streams back, whoever serves it."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -71,12 +71,17 @@ class ModelCredential:
     api_key: SecretStr
 
 
+async def any_model(_: str) -> None:
+    """Permit every model."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One call of the model. `model` is never empty here.
 
     Whoever asks stops at `deadline_time` (UTC), so that nothing needs to be begun that would be done only then. With a
-    `credential` a model of another provider is not asked.
+    `credential` a model of another provider is not asked. Before a model is asked in the place of `model`, `permit` is
+    told its name; it raises QuotaExceededError where that one must not be asked.
     """
 
     model: str
@@ -86,6 +91,7 @@ class ModelRequest:
     deadline_time: datetime | None = None
     output_schema: OutputSchema | None = None
     credential: ModelCredential | None = None
+    permit: Callable[[str], Awaitable[None]] = any_model
 
 
 class FinishReason(StrEnum):
