@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import asyncpg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -11,7 +12,10 @@ from alembic.script import ScriptDirectory
 from parley_server.storage.sql import quota_tables, schema
 from parley_server.storage.sql.sqlite import SqliteDatabase
 from parley_server.storage.sql.tables import metadata
+from postgres_server import PostgresServer
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 
 def differences(connection: Connection) -> list[object]:
@@ -19,6 +23,13 @@ def differences(connection: Connection) -> list[object]:
     # The table searched is each engine's own way of it.
     options = {"include_object": lambda _object, name, *_: not name.startswith("search_texts")}
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+
+def migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).with_name("migrations")))
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 async def test_the_migrated_schema_is_the_tables_schema(tmp_path: Path) -> None:
@@ -32,9 +43,7 @@ async def test_the_migrated_schema_is_the_tables_schema(tmp_path: Path) -> None:
 
 
 def test_head_is_the_newest_migration() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(schema.__file__).with_name("migrations")))
-    config.set_main_option("path_separator", "os")
+    config = migrations()
     assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
 
 
@@ -67,9 +76,7 @@ OLDER_ROWS = (
 
 
 def test_calls_of_an_older_database_get_their_conversation(tmp_path: Path) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(schema.__file__).with_name("migrations")))
-    config.set_main_option("path_separator", "os")
+    config = migrations()
     engine = create_engine(f"sqlite:///{tmp_path / 'parley.db'}")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
@@ -82,3 +89,41 @@ def test_calls_of_an_older_database_get_their_conversation(tmp_path: Path) -> No
         assert tuple(row) == ("run_1", "conv_1", "book", 0)
         assert differences(connection) == []
     engine.dispose()
+
+
+def without_questions(connection: Connection) -> None:
+    """Make a database as the first one was that had approvals."""
+    config = migrations()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0007")
+    for name in ("question", "question_state"):
+        connection.execute(text(f"ALTER TABLE approvals DROP COLUMN {name}"))
+
+
+def test_a_database_from_before_questions_gets_room_for_them(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'parley.db'}")
+    with engine.begin() as connection:
+        without_questions(connection)
+    with engine.begin() as connection:
+        schema.upgrade(connection)
+        assert differences(connection) == []
+    engine.dispose()
+
+
+async def test_so_does_one_on_postgresql_which_samples_none_of_them(postgres: PostgresServer) -> None:
+    async with postgres.database(template="template1") as url:
+        engine = create_async_engine(
+            "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), poolclass=NullPool
+        )
+        async with engine.begin() as connection:
+            await connection.run_sync(without_questions)
+            await connection.run_sync(schema.upgrade)
+            sampled = await connection.execute(text(_SAMPLED))
+            assert sorted(map(tuple, sampled)) == [("question", 0), ("question_state", 0)]
+        await engine.dispose()
+
+
+_SAMPLED = (
+    "SELECT attname, attstattarget FROM pg_attribute WHERE attrelid = 'approvals'::regclass "
+    "AND attname IN ('question', 'question_state')"
+)

@@ -10,7 +10,7 @@ _USER_ID = sa.String(length=128)
 # The engine's statistics would hold words of users that are in no table any more.
 _UNSAMPLED = {
     "accounts": ("display_name",),
-    "approvals": ("tool_description", "arguments_json", "question", "question_state", "reason"),
+    "approvals": ("tool_description", "arguments_json", "reason"),
     "conversations": ("title", "metadata_json"),
     "messages": ("item_json",),
     "notes": ("text",),
