@@ -91,6 +91,19 @@ async def test_a_hangup_fetches_the_keys_anew_and_forgets_who_was_let_in() -> No
         assert is_refused(await at.refusal_of(kept))
 
 
+async def test_what_was_being_fetched_at_a_hangup_is_fetched_again_and_lets_nobody_in_for_long() -> None:
+    async with place() as at:
+        kept = at.token()
+        at.jwks.gate.clear()
+        entering = asyncio.create_task(at.user_of(kept))
+        await at.jwks.was_asked.wait()
+        at.chassis.auth.forget_all()
+        at.jwks.gate.set()
+        assert await entering == "okta:ann"
+        at.jwks.publish(NEW)
+        assert is_refused(await at.refusal_of(kept))
+
+
 async def test_who_is_erased_again_and_again_has_no_issuer_asked_for_its_keys() -> None:
     async with place() as at:
         kept = at.token()

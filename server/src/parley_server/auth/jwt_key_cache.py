@@ -100,6 +100,7 @@ class KeyCache:
         return self._task
 
     async def _refresh(self) -> None:
+        begun = self._begun
         try:
             raw = await self._fetch()
             keys = KeySet.read(raw, self._algorithms)
@@ -109,6 +110,9 @@ class KeyCache:
             self._note_failure(type(error).__name__)
         else:
             self._take(raw, keys)
+            if self._begun != begun:
+                # They are those from before `expire`, perhaps.
+                self._fresh_until = -math.inf
 
     def _note_failure(self, problem: str) -> None:
         self._failed = True

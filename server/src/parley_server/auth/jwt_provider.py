@@ -55,6 +55,7 @@ class JwtProvider(RememberingProvider):
         super().__init__(Remembered(hash_key, clock))
         self._now = now
         self._clock = clock
+        self._changes = 0
         self._trusted = {each.issuer: self._trust(name, each) for name, each in issuers.items()}
 
     async def authenticate(self, credentials: Credentials) -> Principal | NotMine:
@@ -83,6 +84,7 @@ class JwtProvider(RememberingProvider):
 
     def forget_all(self) -> None:
         """Look at every token again at its next use, with the issuers' keys fetched anew."""
+        self._changes += 1
         self._remembered.expire()
         for trusted in self._trusted.values():
             trusted.keys.expire()
@@ -105,11 +107,12 @@ class JwtProvider(RememberingProvider):
         # What costs nothing comes first, so that no bad token makes anybody fetch keys.
         algorithm = token.algorithm(trusted.issuer.settings.algorithms)
         principal = trusted.issuer.principal_of(token, self._now())
+        changes = self._changes
         key = await trusted.keys.find(token.key_id, algorithm)
         if key is None:
             raise TokenRefusedError("the issuer has no such key for its alg")
         _check_signature(token, key, algorithm)
-        if principal.expires_at is not None:
+        if principal.expires_at is not None and changes == self._changes:
             left_s = principal.expires_at.timestamp() - trusted.issuer.settings.leeway_s - self._now()
             self._remembered.put(token.text, Verified(principal, self._clock() + min(REMEMBERED_S, left_s)))
         return principal
