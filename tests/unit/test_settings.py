@@ -151,6 +151,14 @@ def test_shared_credentials_are_named_by_their_places(tmp_path: Path) -> None:
     assert SECRET not in wrong
 
 
+def test_an_emptied_directory_of_credentials_is_the_one_in_the_data_directory(tmp_path: Path) -> None:
+    for settings in (
+        load(tmp_path, '[credentials]\ndir = ""'),
+        load(tmp_path, environment={"PARLEY_CREDENTIALS__DIR": ""}),
+    ):
+        assert settings.credentials.directory(settings.data_dir) == tmp_path / "data" / "credentials"
+
+
 def test_secrets_are_in_no_error_and_in_no_printed_settings(tmp_path: Path) -> None:
     for section, key in (("model", "api_key"), ("auth", "hash_key")):
         toml = f'[{section}]\n{key} = "{SECRET}"\nxyz = "{SECRET}"'

@@ -3,7 +3,6 @@
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from parley_server.auth.grants import ActAs, Scopes, act_as_problems, scope_problems
 from parley_server.domain.name_list import Names, listed
+from parley_server.domain.optional_path import OptionalPath
 from parley_server.domain.principal import SERVICE_PREFIX, PrincipalKind
 
 # Public keys alone: with a shared secret whoever checks tokens could make them.
@@ -19,12 +19,6 @@ Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256
 NO_TYPE = "absent"
 _PREFIX = r"^([A-Za-z0-9][A-Za-z0-9._@+:-]{0,63})?$"
 _CLAIM = r"^[!-~]{1,128}$"
-
-
-def _no_path(path: object) -> object:
-    return None if path == "" else path
-
-
 _Name = Annotated[str, Field(min_length=1, max_length=512)]
 
 
@@ -46,7 +40,7 @@ class IssuerSettings(BaseModel):
     jwks_uri: str = ""
     """Where the issuer's public keys are (JWKS): `https://...`, or `http://` on this machine."""
 
-    jwks_file: Annotated[Path | None, BeforeValidator(_no_path)] = None
+    jwks_file: OptionalPath = None
     """A file with the issuer's public keys (JWKS), in the place of `jwks_uri`."""
 
     algorithms: Annotated[tuple[Algorithm, ...], BeforeValidator(listed), Field(min_length=1)] = ("RS256",)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from parley_server.domain.optional_path import OptionalPath
+
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
@@ -23,20 +25,15 @@ class TlsSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    certificate_file: Path | None = None
+    certificate_file: OptionalPath = None
     """The certificate, and below it those that lead to its root, as PEM."""
 
-    private_key_file: Path | None = Field(default=None, validate_default=True)
+    private_key_file: OptionalPath = Field(default=None, validate_default=True)
     """The certificate's private key as PEM, without a password. Refused when other users may read it: it has mode
     0600, or 0640 where it is root's."""
 
-    client_ca_file: Path | None = None
+    client_ca_file: OptionalPath = None
     """The CA of the clients, as PEM. Where it is set, nobody connects without a certificate of that CA."""
-
-    @field_validator("certificate_file", "private_key_file", "client_ca_file", mode="before")
-    @classmethod
-    def _empty_is_none(cls, path: object) -> object:
-        return None if path == "" else path
 
     @field_validator("private_key_file")
     @classmethod

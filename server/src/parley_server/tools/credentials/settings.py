@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from parley_server.domain.name_list import Names
+from parley_server.domain.optional_path import OptionalPath
 from parley_server.tools.credentials.source import is_slot
 
 DIRECTORY_NAME = "credentials"
@@ -37,13 +38,11 @@ class CredentialSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dir: Path | None = None
+    dir: OptionalPath = None
     """A directory with a file for each secret, `DIR/USER/SLOT`; empty: `credentials` in the data directory.
     `parley-server credentials` writes there. It is read for every call, so that a change counts at once."""
 
-    shared: Annotated[
-        dict[str, str], BeforeValidator(_paired), AfterValidator(_checked_places), Field(max_length=64)
-    ] = {}
+    shared: _Places = {}
     """Secrets that all users have alike who have none of their own: `shared = { maps = "file:/run/secrets/maps" }` or
     `env:NAME`; in the environment `maps=env:NAME` with commas between them. Every user's tools act with them, so give
     only what every user may do."""

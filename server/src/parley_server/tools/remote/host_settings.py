@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from parley_server.domain.name_list import listed
+from parley_server.domain.optional_path import OptionalPath
 from parley_server.domain.principal import SERVICE_SCOPES, is_tool_scope
 
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
@@ -44,12 +45,7 @@ def _delegable(scope: str) -> str:
     return scope
 
 
-def _no_path(path: object) -> object:
-    return None if path == "" else path
-
-
 _Seconds = Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)]
-_Path = Annotated[Path | None, BeforeValidator(_no_path)]
 _Scope = Annotated[str, AfterValidator(_delegable)]
 _ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
@@ -66,14 +62,14 @@ class ToolHostSettings(BaseModel):
     token: Annotated[SecretStr, AfterValidator(_sendable)] = SecretStr("")
     """The secret that shows the host that it is this server that calls; empty sends none."""
 
-    tls_ca_file: _Path = None
+    tls_ca_file: OptionalPath = None
     """The CA of the host's certificate, as PEM. Unset: those that the system trusts, or no TLS for a host that is on
     this machine."""
 
-    tls_certificate_file: _Path = None
+    tls_certificate_file: OptionalPath = None
     """The certificate that this server shows, as PEM, for a host that asks for one."""
 
-    tls_private_key_file: Annotated[_Path, Field(validate_default=True)] = None
+    tls_private_key_file: Annotated[OptionalPath, Field(validate_default=True)] = None
     """The private key of that certificate, as PEM."""
 
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] | None = None
