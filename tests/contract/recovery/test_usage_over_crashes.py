@@ -14,8 +14,8 @@ from parley_server.domain.run import Limits
 from parley_server.quotas.quotas import Quotas
 
 ROOM = QuotaRule("room", QuotaLimits(concurrent_runs=1, tokens_per_minute=10**9), users=("*",))
-USAGE = "SELECT coalesce(sum(input_tokens + output_tokens), 0), coalesce(sum(model_calls), 0), "
-USAGE += "coalesce(sum(tool_calls), 0), coalesce(sum(runs), 0) FROM usage_days"
+USAGE = """SELECT coalesce(sum(input_tokens + output_tokens), 0), coalesce(sum(model_calls), 0),
+    coalesce(sum(tool_calls), 0), coalesce(sum(runs), 0) FROM usage_days"""
 HELD = "SELECT count(*) FROM quota_holds WHERE NOT is_settled"
 
 

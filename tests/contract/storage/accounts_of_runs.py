@@ -1,7 +1,7 @@
 """Runs that use something, on a store whose clock the test sets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from contract.storage.test_repositories import spec
@@ -48,8 +48,8 @@ def limit(measure: Measure, amount: int, subject: Subject = ANN, models: tuple[s
 
 def used(tokens: int, cost_micros: int | None = None) -> Usage:
     """Return what one call used."""
-    known = {} if cost_micros is None else {"cost_micros": cost_micros, "currency_code": "EUR"}
-    return Usage(input_tokens=tokens, model_calls=1, **known)  # type: ignore[arg-type]
+    usage = Usage(input_tokens=tokens, model_calls=1)
+    return usage if cost_micros is None else replace(usage, cost_micros=cost_micros, currency_code="EUR")
 
 
 @dataclass

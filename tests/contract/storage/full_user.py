@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from contract.storage.test_repositories import ANSWERED, spec
-from parley_server.domain.account import AccountChanges, QuietHours
+from parley_server.domain.account import CHANGEABLE, AccountChanges, QuietHours
 from parley_server.domain.api_key import ApiKey, StoredKey
 from parley_server.domain.approval import Approval, ApprovalAnswer, Remember
 from parley_server.domain.context import RequestContext
@@ -21,14 +21,12 @@ from parley_server.domain.usage import Usage
 from parley_server.storage.run_log import FinishedItem, RunConclusion
 from parley_server.storage.sql.store import SqlStore
 
-ALL_CHANGES = frozenset({"display_name", "time_zone", "locale", "quiet_hours"})
-
 
 async def fill(store: SqlStore, context: RequestContext, word: str, conversations: int = 12) -> list[str]:
     """Give a user something of everything; returns the ids of his conversations."""
     context = context.with_metadata(device=word)
     user = store.for_user(context)
-    await user.account.update(AccountChanges(ALL_CHANGES, word, "Asia/Tokyo", "ja-JP", QuietHours(1320, 420)))
+    await user.account.update(AccountChanges(CHANGEABLE, word, "Asia/Tokyo", "ja-JP", QuietHours(1320, 420)))
     await store.api_keys.create(_key(context.user_id))
     for number in range(40):
         await user.notes.add(f"{word} note {number}", Idempotency(f"{word}-{number}", "notes", b"f"))

@@ -2,8 +2,8 @@
 
 import pytest
 from contract.storage.conftest import OpenStore
-from contract.storage.full_user import ALL_CHANGES, fill
-from parley_server.domain.account import Account, AccountChanges, AccountDefaults, QuietHours
+from contract.storage.full_user import fill
+from parley_server.domain.account import CHANGEABLE, Account, AccountChanges, AccountDefaults, QuietHours
 from parley_server.domain.context import RequestContext
 from parley_server.domain.errors import EtagMismatchError
 from parley_server.storage.sql.account_rows import TOLD_AS_ROWS, user_column
@@ -54,7 +54,7 @@ async def test_an_account_is_kept_and_changed_field_by_field(
     async with open_same_store() as store:
         account = store.for_user(ann).account
         assert await account.get() == Account("ann")
-        made = await account.update(AccountChanges(ALL_CHANGES, "Ann", "Asia/Tokyo", "ja-JP", hours), "0")
+        made = await account.update(AccountChanges(CHANGEABLE, "Ann", "Asia/Tokyo", "ja-JP", hours), "0")
         assert (made.display_name, made.time_zone, made.locale, made.quiet_hours) == (
             "Ann",
             "Asia/Tokyo",

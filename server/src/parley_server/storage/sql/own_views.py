@@ -47,7 +47,7 @@ class OwnConnection(sqlite3.Connection):
         return super().execute(sql, parameters)
 
     def confine(self) -> None:
-        """Do so, once the schema is there."""
+        """Put the views before the tables, for good; the schema must be there."""
         # The views' own database; it needs no file, which there may be no right to open when it is wanted.
         self.execute("PRAGMA temp_store = MEMORY")
         self.create_function("acting_user", 0, self._acting_user, deterministic=True)
