@@ -12,6 +12,7 @@ from parley_server.domain.access_errors import CredentialsInvalidError
 from parley_server.domain.errors import StartError
 from parley_server.settings import load_settings
 from rpc.chassis import HASH_KEY, Keys
+from unit.installed_package import install
 
 PACKAGE = """
 from parley_server.auth.provider import NOT_MINE, AuthProvider
@@ -37,12 +38,13 @@ def broken():
 def badges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Install a package that brings providers: a good one and some that are none."""
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "some_badges.py").write_text(PACKAGE)
-    metadata = tmp_path / "some_badges-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: some-badges\nVersion: 1.0\n")
-    points = "badge = some_badges:Badges\nnone = builtins:dict\nbroken = some_badges:broken\ngone = no_such_module:x\n"
-    (metadata / "entry_points.txt").write_text(f"[parley_server.auth_providers]\n{points}")
+    points = {
+        "badge": "some_badges:Badges",
+        "none": "builtins:dict",
+        "broken": "some_badges:broken",
+        "gone": "no_such_module:x",
+    }
+    install(tmp_path, "some_badges", PACKAGE, "parley.auth_providers", points)
 
 
 def chain_of(*types: str) -> AuthChain:

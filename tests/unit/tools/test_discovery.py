@@ -6,6 +6,7 @@ import pytest
 from parley_server.domain.errors import StartError
 from parley_server.tools.builtin.calculator import calculator
 from parley_server.tools.discovery import discover, register
+from unit.installed_package import install
 from unit.tools.made_tools import made_tool
 
 TOOLS = '''
@@ -50,11 +51,7 @@ def test_every_tool_at_the_top_of_a_module_is_found(packages: Path) -> None:
     [("entered_tools", ["calculator", "first", "second"]), ("entered_tools:second", ["second"])],
 )
 def test_an_entry_point_names_a_module_or_one_tool(packages: Path, value: str, names: list[str]) -> None:
-    (packages / "entered_tools.py").write_text(TOOLS)
-    metadata = packages / "entered-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: entered\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(f"[parley.tools]\nours = {value}\n")
+    install(packages, "entered_tools", TOOLS, "parley.tools", {"ours": value})
     assert [tool.spec.name for tool, _ in discover([])] == names
 
 

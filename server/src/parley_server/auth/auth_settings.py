@@ -33,7 +33,7 @@ class AuthSettings(BaseModel):
 
     providers: Annotated[Names, Field(max_length=16)] = ()
     """The types of the providers that are asked who calls, in this order: `mtls`, `api_key`, `delegation`,
-    `jwt`, `local`, and the names of entry points in the group `parley_server.auth_providers` of packages that are
+    `jwt`, `local`, and the names of entry points in the group `parley.auth_providers` of packages that are
     installed where the server is. Empty: `mtls` where there is an `[mtls.NAME]`, `api_key`, `delegation`, `jwt` where
     there is an `[issuers.NAME]`, and `local` where it holds."""
 

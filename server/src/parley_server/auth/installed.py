@@ -7,7 +7,7 @@ import structlog
 from parley_server.auth.provider import AuthProvider
 from parley_server.domain.errors import StartError
 
-ENTRY_POINT_GROUP = "parley_server.auth_providers"
+ENTRY_POINT_GROUP = "parley.auth_providers"
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

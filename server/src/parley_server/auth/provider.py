@@ -50,7 +50,7 @@ BUDGET_S: Final = 2.0
 class AuthProvider(ABC):
     """Proves callers by one kind of credential, waiting at most BUDGET_S for whatever it has to ask.
 
-    A package brings one of its own by an entry point in the group `parley_server.auth_providers`: a function without
+    A package brings one of its own by an entry point in the group `parley.auth_providers`: a function without
     arguments that makes it, named in `[auth] providers`. It has to answer NOT_MINE, and not refuse, whatever is not of
     its kind, so that those after it are asked.
     """

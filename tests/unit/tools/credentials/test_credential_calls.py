@@ -22,6 +22,7 @@ from parley_server.tools.registry import ToolRegistry
 from parley_server.tools.tool import JsonObject, ToolContext, tool
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from structlog.testing import capture_logs
+from unit.installed_package import install
 from unit.tools.made_tools import made_tool
 from unit.tools.run_sink import RunSink
 from unit.tools.user_context import context_of
@@ -224,12 +225,8 @@ def broken():
 def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Install a package that brings sources: a good one and two that are none."""
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "a_vault.py").write_text(VAULT)
-    metadata = tmp_path / "a_vault-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: a-vault\nVersion: 1.0\n")
-    points = "good = a_vault:Vault\nnone = a_vault:NoVault\nbroken = a_vault:broken\n"
-    (metadata / "entry_points.txt").write_text(f"[parley.credentials]\n{points}")
+    points = {"good": "a_vault:Vault", "none": "a_vault:NoVault", "broken": "a_vault:broken"}
+    install(tmp_path, "a_vault", VAULT, "parley.credentials", points)
 
 
 @pytest.mark.usefixtures("vault")
