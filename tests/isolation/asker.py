@@ -28,7 +28,7 @@ class Asker:
     def thing(self, kind: str) -> str:
         """Return an id of a kind: the speaker's own, somebody else's, or nobody's."""
         found = self.world.pick(kind, self.random, self.speaker.owner)
-        if found is None or self.random.random() < 0.05:
+        if found is None or found.thing_id in self.world.reserved or self.random.random() < 0.05:
             return self.absent(kind)
         return found.thing_id
 

@@ -19,6 +19,7 @@ from isolation.standing import Standing, may_call, standing_of, with_missing_ids
 from isolation.wire import Answer, Wire
 from isolation.world import World
 from parley.v1 import admin_service_pb2 as admin
+from parley.v1 import api_key_service_pb2 as keys
 from parley.v1 import conversation_service_pb2 as conversations
 from parley.v1 import delegation_service_pb2 as delegation
 from parley.v1 import usage_service_pb2 as usage
@@ -82,7 +83,8 @@ class Player:
         is_own_token = not token or self._is_given(step, token)
         was_good = self.delegates.is_good(speaker)
         deletes = self._begin(step) if was_good is not False and may_call(speaker, step.method) else ""
-        answer = await self._ask(step, step.request, patient=standing is Standing.NOT_HIS or step.is_stranger)
+        is_refused = standing is Standing.NOT_HIS or was_good is False or bool(_denied(step))
+        answer = await self._ask(step, step.request, patient=is_refused)
         self.world.counts[answer.code.name if answer.code else "OPEN"] += 1
         if self._is_let_in(step, answer, was_good):
             self._judge(step, standing, answer, is_own_token=is_own_token)
@@ -106,6 +108,9 @@ class Player:
         """Note what the call may change; return the conversation of the caller's that it may delete."""
         if (request_id := _request_id_of(step)) and not step.is_stranger:
             self.world.request_ids.setdefault(request_id, Counter())[step.speaker.principal, step.speaker.owner] += 1
+        if isinstance(step.request, keys.RevokeApiKeyRequest | keys.RotateApiKeyRequest):
+            # It may be one that has been made for the play just now.
+            self.delegates.ending.add(step.request.key_id)
         if isinstance(step.request, conversations.DeleteConversationRequest) and not step.is_stranger:
             thing = self.world.things.get(step.request.conversation_id)
             if thing is not None and thing.owner == step.speaker.owner:
