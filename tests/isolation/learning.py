@@ -44,9 +44,6 @@ def _learn_words(world: World, request: Message, answer: Answer) -> None:
         case conversations.CreateConversationRequest():
             made = conversations.CreateConversationResponse.FromString(answer.messages[0]).conversation
             world.words[made.conversation_id].update(words_in(made.SerializeToString()))
-        case conversations.ForkConversationRequest():
-            # From here on they are in two conversations, and more than were seen here.
-            world.spread.add(request.conversation_id)
 
 
 def _learn_pages(world: World, speaker: Speaker, request: Message, raw: bytes) -> None:

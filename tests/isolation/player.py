@@ -15,7 +15,7 @@ from isolation.delegates import Delegates
 from isolation.issued_tokens import asks_too_much, take_in_issued
 from isolation.learning import learn
 from isolation.stage import Stage
-from isolation.standing import Standing, may_call, standing_of, with_missing_ids
+from isolation.standing import Standing, is_his, may_call, standing_of, with_missing_ids
 from isolation.wire import Answer, Wire
 from isolation.world import World
 from parley.v1 import admin_service_pb2 as admin
@@ -82,9 +82,9 @@ class Player:
         token = str(getattr(step.request, "page_token", ""))
         is_own_token = not token or self._is_given(step, token)
         was_good = self.delegates.is_good(speaker)
-        deletes = self._begin(step) if was_good is not False and may_call(speaker, step.method) else ""
-        is_refused = standing is Standing.NOT_HIS or was_good is False or bool(_denied(step))
-        answer = await self._ask(step, step.request, patient=is_refused)
+        is_refused = was_good is False or bool(_denied(step))
+        deletes = "" if is_refused else self._begin(step)
+        answer = await self._ask(step, step.request, patient=is_refused or standing is Standing.NOT_HIS)
         self.world.counts[answer.code.name if answer.code else "OPEN"] += 1
         if self._is_let_in(step, answer, was_good):
             self._judge(step, standing, answer, is_own_token=is_own_token)
@@ -105,17 +105,20 @@ class Player:
         return Step(method, case, speaker, request, claimed, asker.name_of_request())
 
     def _begin(self, step: Step) -> str:
-        """Note what the call may change; return the conversation of the caller's that it may delete."""
-        if (request_id := _request_id_of(step)) and not step.is_stranger:
+        """Note what a call may change; return the conversation of the caller's that it may delete."""
+        if request_id := _request_id_of(step):
             self.world.request_ids.setdefault(request_id, Counter())[step.speaker.principal, step.speaker.owner] += 1
-        if isinstance(step.request, keys.RevokeApiKeyRequest | keys.RotateApiKeyRequest):
-            # It may be one that has been made for the play just now.
-            self.delegates.ending.add(step.request.key_id)
-        if isinstance(step.request, conversations.DeleteConversationRequest) and not step.is_stranger:
-            thing = self.world.things.get(step.request.conversation_id)
-            if thing is not None and thing.owner == step.speaker.owner:
-                self.world.deleting[thing.thing_id] += 1
-                return thing.thing_id
+        match step.request:
+            case keys.RevokeApiKeyRequest() | keys.RotateApiKeyRequest() as request:
+                # It may be one that has been made for the play just now.
+                self.delegates.ending.add(request.key_id)
+            case conversations.ForkConversationRequest() as request:
+                # From here on its words may be in two conversations, also when nobody waits for the answer.
+                self.world.spread.add(request.conversation_id)
+            case conversations.DeleteConversationRequest() as request:
+                if is_his(self.world, step.speaker, request.conversation_id):
+                    self.world.deleting[request.conversation_id] += 1
+                    return request.conversation_id
         return ""
 
     def _uses(self, step: Step) -> int:
